@@ -1,0 +1,1 @@
+"""The Hydra configuration tree, installed as `astri_gpu.configs`."""

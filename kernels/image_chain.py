@@ -1,0 +1,426 @@
+"""DL0 -> DL1b for a batch of telescope images: the array text of the main road.
+
+Dense images are calibrated and cleaned; the survivors are then gathered into a fixed number of
+slots (`compaction`), on which every parameter is computed. `kernels.loops` holds the same chain as
+compiled per-image loops; tests tie the two together.
+"""
+
+from typing import NamedTuple
+
+from jaxtyping import Bool, Float, Int
+
+from . import calibration as cal
+from . import cleaning as clean
+from ._types import Array, array_namespace
+from .astri import AstriParameters, astri_parameters
+from .compaction import Survivors, compact, gather, neighbour_slots
+from .islands import count_islands, island_sum, label_islands
+from .moments import Hillas, ellipse_coordinates, hillas
+from .parameters import (
+    Concentration,
+    Leakage,
+    Morphology,
+    Statistics,
+    concentration,
+    leakage,
+    morphology,
+    statistics,
+)
+from .timing import Timing, timing
+
+__all__ = [
+    "COLUMNS",
+    "COUNT_COLUMNS",
+    "CLEANING_METHODS",
+    "CalibrationArrays",
+    "CameraArrays",
+    "ImageResult",
+    "ImageSettings",
+    "calibrated_images",
+    "clean_images",
+    "image_chain",
+    "image_parameters",
+]
+
+CLEANING_METHODS = ("tailcuts", "mars", "nsb", "time_constrained")
+
+# Bits of the column `image_flags`.
+FLAG_EMPTY = 1  # no pixel survived cleaning
+FLAG_TOO_SMALL = 2  # fewer pixels than asked for, or no charge: no parameters
+FLAG_NO_SHOWER = 4  # a calibration event: not cleaned, no parameters
+FLAG_SATURATED = 8  # at least one saturated pixel in the cleaned image
+
+# Bits of `ImageResult.retry`: the caller has to run the batch again.
+RETRY_SLOTS = 1  # with more slots
+RETRY_ISLANDS = 2  # with more island steps
+
+_GROUPS = (
+    ("hillas", Hillas),
+    ("leakage", Leakage),
+    ("concentration", Concentration),
+    ("morphology", Morphology),
+    ("intensity", Statistics),
+    ("timing", Timing),
+    ("peak_time", Statistics),
+    ("astri", AstriParameters),
+)
+COLUMNS = tuple(f"{name}_{field}" for name, group in _GROUPS for field in group._fields) + (
+    "n_saturated_pixels",
+    "image_flags",
+)
+"""Names of the parameter columns, in the order of the loop text's output matrix."""
+
+COUNT_COLUMNS = frozenset(
+    [f"morphology_{field}" for field in Morphology._fields]
+    + ["astri_num_island", "astri_num_core", "astri_num_boundary"]
+    + ["n_saturated_pixels", "image_flags"]
+)
+"""Columns of whole numbers; -1 where an image has no parameters (`image_flags` never)."""
+
+
+class ImageSettings(NamedTuple):
+    """Everything about the chain that is fixed for a run; hashable, so static under jit."""
+
+    gain_threshold_adc: float = 4000.0
+    extractor: str = "neighbour_peak"
+    window_width: int = 7
+    window_shift: int = 3
+    peak_index: int = 0
+    local_weight: int = 0
+    sampling_rate_ghz: float = 1.0
+    interpolate_invalid: bool = True
+    saturation_adc: float = float("inf")
+    cleaning: str = "tailcuts"
+    picture_pe: float = 6.0
+    boundary_pe: float = 3.0
+    second_boundary_pe: float = 3.0
+    min_picture_neighbours: int = 1
+    keep_isolated: bool = False
+    min_core_pixels: int = 3
+    pedestal_factor: float = 2.5
+    time_limit_ns: float = 0.0  # 0: no time-delta cleaning
+    time_min_neighbours: int = 1
+    time_limit_core_ns: float = 4.5
+    time_limit_boundary_ns: float = 1.5
+    dilate_rows: int = 0
+    largest_island_only: bool = False
+    min_pixels: int = 2
+    source_fov_lon: float = 0.0
+    source_fov_lat: float = 0.0
+    n_slots: int = 128
+    island_steps: int = 12
+    timing_starts: int = 20
+    timing_steps: int = 10
+
+
+class CameraArrays(NamedTuple):
+    """Geometry of one camera in the telescope frame (deg), and its neighbour tables."""
+
+    fov_lon: Float[Array, " pixel"]
+    fov_lat: Float[Array, " pixel"]
+    pixel_area: Float[Array, " pixel"]  # deg^2
+    pixel_width: Float[Array, " pixel"]
+    border_1: Bool[Array, " pixel"]
+    border_2: Bool[Array, " pixel"]
+    neighbours: Int[Array, "pixel neighbour"]  # sharing an edge, -1 = none
+    cleaning_neighbours: Int[Array, "pixel cleaning_neighbour"]  # for cleaning and islands
+
+
+class CalibrationArrays(NamedTuple):
+    """Calibration constants; an image refers to one row of them."""
+
+    pedestal: Float[Array, "calibration gain pixel"]  # ADC counts per sample
+    dc_to_pe: Float[Array, "calibration gain pixel"]  # p.e. per ADC count
+    pedestal_std: Float[Array, "calibration gain pixel"]  # p.e., of an extracted charge
+    time_shift: Float[Array, "calibration gain pixel"]  # ns
+    pixel_valid: Bool[Array, "calibration gain pixel"]
+    charge_correction: Float[Array, " gain"]  # of the integration window
+
+
+class CalibratedImages(NamedTuple):
+    """DL1a: what calibration makes of a batch."""
+
+    charge: Float[Array, "image pixel"]  # p.e.
+    peak_time: Float[Array, "image pixel"]  # ns; zeros where the camera has no samples
+    pedestal_std: Float[Array, "image pixel"]  # p.e.
+    saturated: Bool[Array, "image pixel"]
+
+
+class ImageResult(NamedTuple):
+    """DL1b of a batch."""
+
+    columns: dict[str, Array]  # `COLUMNS`, each (image,)
+    charge: Float[Array, "image pixel"]
+    peak_time: Float[Array, "image pixel"]
+    mask: Bool[Array, "image pixel"]
+    retry: Int[Array, " image"]  # RETRY_* bits; results of such an image are incomplete
+
+
+def calibrated_images(
+    adc: Array,
+    calibration_index: Int[Array, " image"],
+    camera: CameraArrays,
+    calibration: CalibrationArrays,
+    *,
+    settings: ImageSettings,
+) -> CalibratedImages:
+    """Return calibrated charges and peak times.
+
+    Parameters
+    ----------
+    adc : (image, gain, pixel), or (image, gain, pixel, sample), ADC counts
+    calibration_index : (image,), rows of `calibration`
+    """
+    xp = array_namespace(adc, calibration_index)
+
+    def constants(table):
+        return cal.take_gain(xp.take(table, calibration_index, axis=0), channel)
+
+    channel = cal.select_gain(adc, threshold_adc=settings.gain_threshold_adc)
+    valid = constants(calibration.pixel_valid)
+    signal = cal.calibrate(
+        adc,
+        channel,
+        xp.take(calibration.pedestal, calibration_index, axis=0),
+        xp.take(calibration.dc_to_pe, calibration_index, axis=0),
+    )
+    counts = xp.astype(cal.take_gain(adc, channel), xp.float32)
+    saturated = counts >= settings.saturation_adc
+    if adc.ndim == 3:
+        charge, peak_time = signal, xp.zeros_like(signal)
+    else:
+        saturated = xp.any(saturated, axis=-1)
+        extracted = cal.extract(
+            signal,
+            valid,
+            camera.neighbours,
+            extractor=settings.extractor,
+            width=settings.window_width,
+            shift=settings.window_shift,
+            peak_index=settings.peak_index,
+            local_weight=settings.local_weight,
+            sampling_rate_ghz=settings.sampling_rate_ghz,
+        )
+        correction = calibration.charge_correction
+        last = correction.shape[0] - 1
+        gain_correction = xp.where(channel == 1, correction[last], correction[0])
+        charge = xp.astype(extracted.charge * gain_correction, xp.float32)
+        peak_time = extracted.peak_time - constants(calibration.time_shift)
+    if settings.interpolate_invalid:
+        charge = cal.interpolate_invalid(charge, valid, camera.neighbours)
+        peak_time = cal.interpolate_invalid(peak_time, valid, camera.neighbours)
+    return CalibratedImages(charge, peak_time, constants(calibration.pedestal_std), saturated)
+
+
+def clean_images(
+    images: CalibratedImages,
+    is_shower: Bool[Array, " image"],
+    neighbours: Int[Array, "pixel neighbour"],
+    *,
+    settings: ImageSettings,
+) -> tuple[clean.Cleaned, Int[Array, " image"]]:
+    """Return the cleaning masks of a batch, and its RETRY_* bits.
+
+    Raises
+    ------
+    ValueError
+        For an unknown ``settings.cleaning``.
+    """
+    xp = array_namespace(images.charge, is_shower)
+    retry = xp.zeros(is_shower.shape, dtype=xp.int32)
+    shared = {
+        "min_picture_neighbours": settings.min_picture_neighbours,
+        "keep_isolated": settings.keep_isolated,
+    }
+    charge, picture, boundary = images.charge, settings.picture_pe, settings.boundary_pe
+    if settings.cleaning == "tailcuts":
+        cleaned = clean.tailcuts_clean(charge, picture, boundary, neighbours, **shared)
+    elif settings.cleaning == "nsb":
+        adaptive = xp.maximum(
+            settings.pedestal_factor * images.pedestal_std,
+            xp.asarray(picture, dtype=images.pedestal_std.dtype),
+        )
+        cleaned = clean.tailcuts_clean(charge, adaptive, boundary, neighbours, **shared)
+    elif settings.cleaning == "mars":
+        cleaned = clean.mars_clean(
+            charge, picture, boundary, settings.second_boundary_pe, neighbours, **shared
+        )
+    elif settings.cleaning == "time_constrained":
+        cleaned, overflow, resolved = clean.time_constrained_clean(
+            charge,
+            images.peak_time,
+            picture,
+            boundary,
+            neighbours,
+            min_picture_neighbours=settings.min_picture_neighbours,
+            limit_core_ns=settings.time_limit_core_ns,
+            limit_boundary_ns=settings.time_limit_boundary_ns,
+            n_slots=settings.n_slots,
+            island_steps=settings.island_steps,
+        )
+        retry = xp.where(overflow, RETRY_SLOTS, 0) | xp.where(resolved, 0, RETRY_ISLANDS)
+    else:
+        raise ValueError(
+            f"cleaning is {settings.cleaning!r}: expected one of {', '.join(CLEANING_METHODS)}"
+        )
+    mask, core = cleaned
+    if settings.min_core_pixels > 0:
+        n_core = xp.sum(xp.astype(core, xp.int32), axis=-1)
+        mask = mask & (n_core >= settings.min_core_pixels)[:, None]
+    if settings.time_limit_ns > 0:
+        mask = clean.time_delta_clean(
+            mask,
+            images.peak_time,
+            neighbours,
+            limit_ns=settings.time_limit_ns,
+            min_neighbours=settings.time_min_neighbours,
+        )
+    for _ in range(settings.dilate_rows):
+        mask = clean.dilate(mask, neighbours)
+    mask = mask & is_shower[:, None]
+    retry = xp.where(is_shower, retry, xp.zeros_like(retry))
+    return clean.Cleaned(mask=mask, core=core & mask), retry
+
+
+def image_parameters(
+    images: CalibratedImages,
+    survivors: Survivors,
+    core: Bool[Array, "image slot"],
+    label: Int[Array, "image slot"],
+    camera: CameraArrays,
+    *,
+    has_time: bool,
+    settings: ImageSettings,
+) -> dict[str, Array]:
+    """Return all parameter columns but the flags, from the surviving pixels.
+
+    Parameters
+    ----------
+    survivors, core, label : (image, slot), see `compact` and `label_islands`
+    has_time : False for cameras without samples: timing columns are NaN
+    """
+    xp = array_namespace(images.charge)
+    used = survivors.used
+    charge = gather(images.charge, survivors)
+    lon, lat = gather(camera.fov_lon, survivors), gather(camera.fov_lat, survivors)
+    area, width = gather(camera.pixel_area, survivors), gather(camera.pixel_width, survivors)
+    border_1, border_2 = gather(camera.border_1, survivors), gather(camera.border_2, survivors)
+
+    size = island_sum(xp.ones(used.shape, dtype=xp.float32), used, label)
+    islands = count_islands(used, label, size)
+    moments = hillas(charge, used, lon, lat, area)
+    groups = {
+        "hillas": moments,
+        "leakage": leakage(charge, used, border_1, border_2),
+        "concentration": concentration(charge, used, lon, lat, width, moments),
+        "morphology": morphology(used, islands),
+        "intensity": statistics(charge, used),
+        "astri": astri_parameters(
+            charge,
+            used,
+            core,
+            lon,
+            lat,
+            border_1,
+            label,
+            islands.n_islands,
+            moments,
+            source_fov_lon=settings.source_fov_lon,
+            source_fov_lat=settings.source_fov_lat,
+        ),
+    }
+    if has_time:
+        peak_time = gather(images.peak_time, survivors)
+        along = ellipse_coordinates(lon, lat, moments).longitudinal
+        groups["timing"] = timing(
+            peak_time, used, along, n_starts=settings.timing_starts, n_steps=settings.timing_steps
+        )
+        groups["peak_time"] = statistics(peak_time, used)
+    else:
+        nan = xp.full(used.shape[:1], float("nan"), dtype=xp.float64)
+        groups["timing"] = Timing(*[nan] * len(Timing._fields))
+        groups["peak_time"] = Statistics(*[nan] * len(Statistics._fields))
+    columns = {
+        f"{name}_{field}": values
+        for name, group in groups.items()
+        for field, values in group._asdict().items()
+    }
+    saturated = gather(images.saturated, survivors) & used
+    columns["n_saturated_pixels"] = xp.sum(xp.astype(saturated, xp.int32), axis=-1)
+    return columns
+
+
+def image_chain(
+    adc: Array,
+    calibration_index: Int[Array, " image"],
+    is_shower: Bool[Array, " image"],
+    camera: CameraArrays,
+    calibration: CalibrationArrays,
+    *,
+    settings: ImageSettings,
+) -> ImageResult:
+    """Return the parameters of a batch of images, from ADC counts.
+
+    Parameters
+    ----------
+    adc : (image, gain, pixel), or (image, gain, pixel, sample), ADC counts
+    calibration_index : (image,), rows of `calibration`
+    is_shower : (image,), False for calibration events and padding: these are calibrated, and
+        their parameters are NaN or -1
+    """
+    xp = array_namespace(adc, calibration_index, is_shower)
+    images = calibrated_images(adc, calibration_index, camera, calibration, settings=settings)
+    (mask, core), retry = clean_images(
+        images, is_shower, camera.cleaning_neighbours, settings=settings
+    )
+
+    survivors = compact(mask, n_slots=settings.n_slots)
+    slots = neighbour_slots(mask, survivors, camera.cleaning_neighbours)
+    label, resolved = label_islands(survivors.used, slots, steps=settings.island_steps)
+    if settings.largest_island_only:
+        largest = clean.largest_island(survivors.used, label)
+        mask = _scatter_mask(xp, mask, survivors, largest)
+        survivors = compact(mask, n_slots=settings.n_slots)._replace(overflow=survivors.overflow)
+        slots = neighbour_slots(mask, survivors, camera.cleaning_neighbours)
+        label, _ = label_islands(survivors.used, slots, steps=settings.island_steps)
+    retry = retry | xp.where(survivors.overflow, RETRY_SLOTS, 0)
+    retry = retry | xp.where(resolved, 0, RETRY_ISLANDS)
+
+    n_pixels = xp.sum(xp.astype(mask, xp.int32), axis=-1)
+    charge = gather(images.charge, survivors)
+    positive = xp.sum(xp.where(survivors.used, charge, xp.zeros_like(charge)), axis=-1) > 0
+    parametrised = (n_pixels >= settings.min_pixels) & (n_pixels > 0) & positive
+    used = survivors.used & parametrised[:, None]
+    columns = image_parameters(
+        images,
+        survivors._replace(used=used),
+        gather(core, survivors) & used,
+        label,
+        camera,
+        has_time=adc.ndim == 4,
+        settings=settings,
+    )
+    columns["image_flags"] = (
+        xp.where(n_pixels == 0, FLAG_EMPTY, 0)
+        | xp.where(parametrised, 0, FLAG_TOO_SMALL)
+        | xp.where(is_shower, 0, FLAG_NO_SHOWER)
+        | xp.where(columns["n_saturated_pixels"] > 0, FLAG_SATURATED, 0)
+    )
+    finished = {}
+    for name in COLUMNS:
+        values = columns[name]
+        if name in COUNT_COLUMNS:
+            values = xp.astype(values, xp.int32)
+            if name != "image_flags":
+                values = xp.where(parametrised, values, xp.asarray(-1, dtype=xp.int32))
+        else:
+            values = xp.astype(values, xp.float32)
+        finished[name] = values
+    return ImageResult(finished, images.charge, images.peak_time, mask, retry)
+
+
+def _scatter_mask(xp, mask, survivors, kept):
+    """Return `mask` without the survivors that are not `kept`."""
+    rank = xp.cumulative_sum(xp.astype(mask, xp.int32), axis=1) - 1
+    rank = xp.clip(rank, 0, kept.shape[1] - 1)
+    return mask & xp.take_along_axis(kept, rank, axis=1)

@@ -1,0 +1,50 @@
+"""One decorator for the loop text: plain Python functions, compiled by Numba on first use.
+
+The same functions are called from the CPU launch (threads) and from the CUDA launch, which
+compiles them again for the device. Compiled code is kept between runs.
+"""
+
+import hashlib
+import os
+from pathlib import Path
+
+import numba
+
+__all__ = ["compiled"]
+
+
+def _cache_folder() -> str | None:
+    """Return a folder for compiled code, one per state of the sources; None if not writable.
+
+    Numba looks only at the file of the outermost function to decide whether its cache is stale;
+    a digest of all files of this package makes a change in any of them count.
+    """
+    digest = hashlib.sha256(numba.__version__.encode())
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.read_bytes())
+    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = base / "astri_gpu" / f"loops-{digest.hexdigest()[:16]}"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return None
+    return str(folder) if os.access(folder, os.W_OK) else None
+
+
+_FOLDER = _cache_folder()
+
+
+def compiled(function=None, *, parallel=False):
+    """Return `function` compiled without the GIL; division by zero gives inf or NaN."""
+
+    def decorate(f):
+        before = numba.config.CACHE_DIR
+        try:
+            numba.config.CACHE_DIR = _FOLDER or before
+            return numba.njit(
+                f, nogil=True, error_model="numpy", parallel=parallel, cache=_FOLDER is not None
+            )
+        finally:
+            numba.config.CACHE_DIR = before
+
+    return decorate if function is None else decorate(function)

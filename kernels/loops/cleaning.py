@@ -1,0 +1,279 @@
+"""Loop text of the cleaning: from candidate pixels to survivors and their islands.
+
+Pixels carry their marks in `state`, which is zero for every pixel that is not a candidate; what a
+function marks is cleared again by `clear`. Same results as `astri_gpu.kernels.cleaning`.
+"""
+
+import numpy as np
+
+from ._compile import compiled
+
+__all__ = ["clean", "clear", "keep_one_island", "label_islands"]
+
+PICTURE, BOUNDARY, CORE, MASK, SECOND, MAIN = 1, 2, 4, 8, 16, 32
+TAILCUTS, MARS, NSB, TIME_CONSTRAINED = range(4)
+
+
+@compiled
+def _count(state, neighbours, pixel, bit):
+    """Count the neighbours of a pixel that carry a mark."""
+    n = 0
+    for k in range(neighbours.shape[1]):
+        other = neighbours[pixel, k]
+        if other >= 0 and state[other] & bit:
+            n += 1
+    return n
+
+
+@compiled
+def clear(state, listed, n_listed):
+    """Remove all marks of the listed pixels."""
+    for i in range(n_listed):
+        state[listed[i]] = 0
+
+
+@compiled
+def _mark_thresholds(state, listed, n_listed, charge, channel, table, calibration, settings):
+    for i in range(n_listed):
+        pixel = listed[i]
+        picture = settings.picture_pe
+        if settings.cleaning == NSB:
+            width = calibration.pedestal_std[table, channel[pixel], pixel]
+            picture = max(picture, float(np.float32(settings.pedestal_factor) * width))
+        marks = 0
+        if charge[pixel] >= picture:
+            marks |= PICTURE
+        if charge[pixel] >= settings.boundary_pe:
+            marks |= BOUNDARY
+        if charge[pixel] >= settings.second_boundary_pe:
+            marks |= SECOND
+        state[pixel] = marks
+
+
+@compiled
+def _mark_tailcuts(state, listed, n_listed, neighbours, settings):
+    """Mark CORE and MASK by two thresholds, then by a third if asked for."""
+    needed = 0 if settings.keep_isolated else settings.min_picture_neighbours
+    for i in range(n_listed):
+        pixel = listed[i]
+        if state[pixel] & PICTURE and (
+            needed == 0 or _count(state, neighbours, pixel, PICTURE) >= needed
+        ):
+            state[pixel] |= CORE
+    for i in range(n_listed):
+        pixel = listed[i]
+        marks = state[pixel]
+        if marks & BOUNDARY and _count(state, neighbours, pixel, CORE) > 0:
+            state[pixel] |= MASK
+        if marks & CORE and (
+            settings.keep_isolated or _count(state, neighbours, pixel, BOUNDARY) > 0
+        ):
+            state[pixel] |= MASK
+    if settings.cleaning == MARS:
+        for i in range(n_listed):  # MAIN marks the new row until all of it is known
+            pixel = listed[i]
+            if state[pixel] & SECOND and _count(state, neighbours, pixel, MASK) > 0:
+                state[pixel] |= MAIN
+        for i in range(n_listed):
+            pixel = listed[i]
+            if state[pixel] & MAIN:
+                state[pixel] = (state[pixel] | MASK) & ~MAIN
+    for i in range(n_listed):
+        pixel = listed[i]
+        if not state[pixel] & MASK:
+            state[pixel] &= ~CORE
+
+
+@compiled
+def _close_neighbours(state, neighbours, pixel, bit, peak_time, limit_ns):
+    n = 0
+    for k in range(neighbours.shape[1]):
+        other = neighbours[pixel, k]
+        if other >= 0 and state[other] & bit:
+            if abs(peak_time[other] - peak_time[pixel]) < limit_ns:
+                n += 1
+    return n
+
+
+@compiled
+def _mark_time_constrained(
+    state, listed, n_listed, charge, peak_time, neighbours, settings, stack, label, island
+):
+    """Mark CORE and MASK by thresholds and times, after MAGIC."""
+    needed = settings.min_picture_neighbours
+    for i in range(n_listed):
+        pixel = listed[i]
+        if state[pixel] & PICTURE and _count(state, neighbours, pixel, PICTURE) >= needed:
+            state[pixel] |= CORE
+    n_islands = label_islands(
+        state, listed, n_listed, CORE, charge, neighbours, stack, label, island
+    )
+    main = 1
+    for k in range(2, n_islands + 1):
+        if island[k, 1] > island[main, 1]:
+            main = k
+    total, moment = 0.0, 0.0
+    for i in range(n_listed):
+        pixel = listed[i]
+        if state[pixel] & CORE and label[pixel] == main:
+            weight = float(charge[pixel]) * float(charge[pixel])
+            total += weight
+            moment += weight * peak_time[pixel]
+    mean = moment / total if total > 0 else 0.0
+    for i in range(n_listed):
+        pixel = listed[i]
+        if state[pixel] & CORE:
+            limit = settings.time_limit_core_ns
+            if charge[pixel] >= 2 * settings.picture_pe:
+                limit *= 2
+            if not abs(peak_time[pixel] - mean) < limit:
+                state[pixel] &= ~CORE
+    for i in range(n_listed):
+        pixel = listed[i]
+        marks = state[pixel]
+        if marks & CORE:
+            state[pixel] |= MASK
+        elif marks & BOUNDARY and _count(state, neighbours, pixel, CORE) > 0:
+            close = _close_neighbours(
+                state, neighbours, pixel, CORE, peak_time, settings.time_limit_boundary_ns
+            )
+            if close >= needed:
+                state[pixel] |= MASK
+
+
+@compiled
+def _dilate(state, listed, n_listed, neighbours):
+    """Add one row of neighbours to the mask; return the new number of listed pixels."""
+    n = n_listed
+    for i in range(n_listed):
+        pixel = listed[i]
+        if not state[pixel] & MASK:
+            continue
+        for k in range(neighbours.shape[1]):
+            other = neighbours[pixel, k]
+            if other >= 0 and not state[other] & MASK:
+                if state[other] & MAIN == 0:
+                    if state[other] == 0:
+                        listed[n] = other
+                        n += 1
+                    state[other] |= MAIN
+    for i in range(n):
+        pixel = listed[i]
+        if state[pixel] & MAIN:
+            state[pixel] = (state[pixel] | MASK) & ~MAIN
+    return n
+
+
+@compiled
+def _sort_survivors(state, listed, n_listed, survivors):
+    """Write the pixels of the mask in ascending order; return how many."""
+    n = 0
+    for i in range(n_listed):
+        pixel = listed[i]
+        if state[pixel] & MASK:
+            j = n
+            while j > 0 and survivors[j - 1] > pixel:
+                survivors[j] = survivors[j - 1]
+                j -= 1
+            survivors[j] = pixel
+            n += 1
+    return n
+
+
+@compiled
+def clean(
+    listed, n_listed, charge, peak_time, channel, table, calibration, neighbours, settings,
+    state, stack, label, island, survivors,
+):  # fmt: skip
+    """Mark the surviving pixels of an image and list them in ascending order.
+
+    Returns
+    -------
+    n_listed, n_survivors
+        `listed` grows when the mask is dilated; all listed pixels carry marks in `state`.
+    """
+    _mark_thresholds(state, listed, n_listed, charge, channel, table, calibration, settings)
+    if settings.cleaning == TIME_CONSTRAINED:
+        _mark_time_constrained(
+            state, listed, n_listed, charge, peak_time, neighbours, settings, stack, label, island
+        )
+    else:
+        _mark_tailcuts(state, listed, n_listed, neighbours, settings)
+    if settings.min_core_pixels > 0:
+        n_core = 0
+        for i in range(n_listed):
+            if state[listed[i]] & CORE:
+                n_core += 1
+        if n_core < settings.min_core_pixels:
+            return n_listed, 0
+    if settings.time_limit_ns > 0:
+        for i in range(n_listed):
+            pixel = listed[i]
+            if state[pixel] & MASK:
+                close = _close_neighbours(
+                    state, neighbours, pixel, MASK, peak_time, settings.time_limit_ns
+                )
+                if close >= settings.time_min_neighbours:
+                    state[pixel] |= MAIN
+        for i in range(n_listed):
+            pixel = listed[i]
+            if state[pixel] & MAIN:
+                state[pixel] &= ~MAIN
+            else:
+                state[pixel] &= ~(MASK | CORE)
+    for _ in range(settings.dilate_rows):
+        n_listed = _dilate(state, listed, n_listed, neighbours)
+    return n_listed, _sort_survivors(state, listed, n_listed, survivors)
+
+
+@compiled
+def label_islands(state, pixels, n_pixels, bit, charge, neighbours, stack, label, island):
+    """Number the islands of pixels with a mark from 1, by their lowest pixel; return how many.
+
+    Parameters
+    ----------
+    pixels, n_pixels : pixels to look at, ascending
+    label : (pixel,), filled for pixels with the mark
+    island : (pixel, 2), filled from row 1 with the number of pixels and the charge of each island
+    """
+    for i in range(n_pixels):
+        label[pixels[i]] = 0
+    n_islands = 0
+    for i in range(n_pixels):
+        seed = pixels[i]
+        if not state[seed] & bit or label[seed] != 0:
+            continue
+        n_islands += 1
+        size, brightness = 0, 0.0
+        label[seed] = n_islands
+        stack[0] = seed
+        depth = 1
+        while depth > 0:
+            depth -= 1
+            pixel = stack[depth]
+            size += 1
+            brightness += charge[pixel]
+            for k in range(neighbours.shape[1]):
+                other = neighbours[pixel, k]
+                if other >= 0 and state[other] & bit and label[other] == 0:
+                    label[other] = n_islands
+                    stack[depth] = other
+                    depth += 1
+        # An image has at most as many islands as pixels; row 0 is not used.
+        island[n_islands, 0] = size
+        island[n_islands, 1] = brightness
+    return n_islands
+
+
+@compiled
+def keep_one_island(survivors, n_survivors, label, kept, state):
+    """Drop all survivors but those of one island; return how many are left."""
+    n = 0
+    for i in range(n_survivors):
+        pixel = survivors[i]
+        if label[pixel] == kept:
+            survivors[n] = pixel
+            n += 1
+        else:
+            state[pixel] &= ~(MASK | CORE)
+    return n

@@ -1,0 +1,276 @@
+"""Loop text of the calibration: which pixels of an image are worth a closer look, and their charge.
+
+Of an image without waveforms only the pixels that can pass the lowest cleaning threshold are
+calibrated: the threshold is turned into ADC counts once per calibration (`candidate_threshold`), so
+that the rest of the image is compared in blocks and never leaves its 16-bit form.
+"""
+
+import math
+
+import numpy as np
+
+from ._compile import compiled
+
+__all__ = ["candidate_threshold", "sum_candidates", "waveform_candidates"]
+
+BLOCK = 64  # pixels compared at once; the size of an ASTRI module
+FULL_SUM, FIXED_WINDOW, GLOBAL_PEAK, LOCAL_PEAK, NEIGHBOUR_PEAK = range(5)
+
+
+def candidate_threshold(pedestal, dc_to_pe, pixel_valid, lowest_pe, gain_threshold_adc, dtype):
+    """Return the high-gain ADC count from which a pixel may reach `lowest_pe`, on the host.
+
+    Parameters
+    ----------
+    pedestal, dc_to_pe, pixel_valid : (calibration, gain, pixel) NumPy arrays
+    lowest_pe, gain_threshold_adc : p.e., ADC counts
+    dtype : unsigned integer type of the ADC counts
+
+    Returns
+    -------
+    (calibration, pixel) array of `dtype`; one count low, because the exact comparison follows.
+    """
+    top = np.iinfo(dtype).max
+    factor = dc_to_pe[:, 0].astype(np.float64)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        threshold = pedestal[:, 0] + lowest_pe / factor
+    threshold = np.where(factor > 0, np.floor(threshold) - 1, 0)
+    if pedestal.shape[1] > 1:
+        threshold = np.minimum(threshold, math.floor(gain_threshold_adc))
+    # Pixels to be interpolated are looked at on their own.
+    threshold = np.where(pixel_valid.any(axis=1), threshold, top)
+    return np.clip(threshold, 0, top).astype(dtype)
+
+
+@compiled
+def _sum_charge(adc, pixel, table, calibration, settings, channel):
+    """Return the charge of one pixel, and note its gain channel."""
+    gain = 0
+    if adc.shape[0] > 1 and np.float32(adc[0, pixel]) > settings.gain_threshold_adc:
+        gain = 1
+    channel[pixel] = gain
+    offset = calibration.pedestal[table, gain, pixel]
+    return (np.float32(adc[gain, pixel]) - offset) * calibration.dc_to_pe[table, gain, pixel]
+
+
+@compiled
+def _interpolate(charge, peak_time, pixel, table, calibration, neighbours, channel):
+    """Replace an invalid pixel by the mean of its valid neighbours, which are calibrated."""
+    total_charge, total_time, n = np.float32(0), np.float32(0), 0
+    for k in range(neighbours.shape[1]):
+        other = neighbours[pixel, k]
+        if other >= 0 and calibration.pixel_valid[table, channel[other], other]:
+            total_charge += charge[other]
+            total_time += peak_time[other]
+            n += 1
+    charge[pixel] = total_charge / np.float32(n) if n > 0 else np.float32(0)
+    peak_time[pixel] = total_time / np.float32(n) if n > 0 else np.float32(0)
+
+
+@compiled
+def sum_candidates(
+    adc, table, threshold, invalid_pixels, n_invalid, calibration, neighbours, settings,
+    charge, peak_time, channel, listed,
+):  # fmt: skip
+    """List the pixels of one image that may survive, with their charge; return how many.
+
+    Parameters
+    ----------
+    adc : (gain, pixel)
+    table : row of the calibration tables
+    threshold : (pixel,), see `candidate_threshold`
+    invalid_pixels, n_invalid : pixels of this calibration to interpolate
+    charge, peak_time, channel, listed : work space, filled for the listed pixels, or for all of
+        them if ``settings.dense``
+    """
+    n_pixels = adc.shape[1]
+    high = adc[0]
+    n_listed = 0
+    if settings.dense:
+        for pixel in range(n_pixels):
+            charge[pixel] = _sum_charge(adc, pixel, table, calibration, settings, channel)
+            peak_time[pixel] = np.float32(0)
+        if settings.interpolate_invalid:
+            for i in range(n_invalid):
+                _interpolate(
+                    charge, peak_time, invalid_pixels[i], table, calibration, neighbours, channel
+                )
+        for pixel in range(n_pixels):
+            if charge[pixel] >= settings.lowest_pe:
+                listed[n_listed] = pixel
+                n_listed += 1
+        return n_listed
+
+    for start in range(0, n_pixels, BLOCK):
+        stop = min(start + BLOCK, n_pixels)
+        n_above = 0
+        for pixel in range(start, stop):
+            n_above += high[pixel] >= threshold[pixel]
+        if n_above == 0:
+            continue
+        for pixel in range(start, stop):
+            if high[pixel] >= threshold[pixel]:
+                value = _sum_charge(adc, pixel, table, calibration, settings, channel)
+                if value >= settings.lowest_pe:
+                    charge[pixel] = value
+                    peak_time[pixel] = np.float32(0)
+                    listed[n_listed] = pixel
+                    n_listed += 1
+    if n_invalid > 0:
+        n_listed = _add_invalid(
+            adc, table, invalid_pixels, n_invalid, calibration, neighbours, settings,
+            charge, peak_time, channel, listed, n_listed,
+        )  # fmt: skip
+    return n_listed
+
+
+@compiled
+def _add_invalid(
+    adc, table, invalid_pixels, n_invalid, calibration, neighbours, settings,
+    charge, peak_time, channel, listed, n_listed,
+):  # fmt: skip
+    """Deal with the invalid pixels of a sparse image: interpolate, insert in order or remove."""
+    for i in range(n_invalid):
+        pixel = invalid_pixels[i]
+        value = _sum_charge(adc, pixel, table, calibration, settings, channel)
+        if calibration.pixel_valid[table, channel[pixel], pixel]:
+            continue  # invalid in the other gain only
+        if settings.interpolate_invalid:
+            for k in range(neighbours.shape[1]):
+                other = neighbours[pixel, k]
+                if other >= 0:
+                    neighbour_charge = _sum_charge(
+                        adc, other, table, calibration, settings, channel
+                    )
+                    if calibration.pixel_valid[table, channel[other], other]:
+                        charge[other] = neighbour_charge
+                        peak_time[other] = np.float32(0)
+            _interpolate(charge, peak_time, pixel, table, calibration, neighbours, channel)
+            value = charge[pixel]
+        position = 0
+        while position < n_listed and listed[position] < pixel:
+            position += 1
+        present = position < n_listed and listed[position] == pixel
+        wanted = value >= settings.lowest_pe
+        if wanted:
+            charge[pixel] = value
+            peak_time[pixel] = np.float32(0)
+        if wanted and not present:
+            for j in range(n_listed, position, -1):
+                listed[j] = listed[j - 1]
+            listed[position] = pixel
+            n_listed += 1
+        elif present and not wanted:
+            for j in range(position, n_listed - 1):
+                listed[j] = listed[j + 1]
+            n_listed -= 1
+    return n_listed
+
+
+@compiled
+def _argmax(values):
+    best = 0
+    for i in range(1, values.shape[0]):
+        if values[i] > values[best]:
+            best = i
+    return best
+
+
+@compiled
+def _neighbour_peak(waveform, pixel, table, calibration, neighbours, settings, channel, samples):
+    for s in range(samples.shape[0]):
+        samples[s] = waveform[pixel, s] * settings.local_weight
+    for k in range(neighbours.shape[1]):
+        other = neighbours[pixel, k]
+        if other >= 0 and calibration.pixel_valid[table, channel[other], other]:
+            for s in range(samples.shape[0]):
+                samples[s] += waveform[other, s]
+    return _argmax(samples)
+
+
+@compiled
+def _global_peak(waveform, table, calibration, channel):
+    best, highest = 0, -math.inf
+    for s in range(waveform.shape[1]):
+        total = 0.0
+        for pixel in range(waveform.shape[0]):
+            if calibration.pixel_valid[table, channel[pixel], pixel]:
+                total += waveform[pixel, s]
+        if total > highest:
+            best, highest = s, total
+    return best
+
+
+@compiled
+def waveform_candidates(
+    adc, table, invalid_pixels, n_invalid, calibration, neighbours, settings,
+    charge, peak_time, channel, waveform, samples, listed,
+):  # fmt: skip
+    """List the pixels of one image that may survive; fill charge and peak time of all pixels.
+
+    Parameters
+    ----------
+    adc : (gain, pixel, sample)
+    waveform, samples : work space (pixel, sample), (sample,)
+    others : as in `sum_candidates`
+    """
+    n_gains, n_pixels, n_samples = adc.shape
+    for pixel in range(n_pixels):
+        gain = 0
+        if n_gains > 1:
+            for s in range(n_samples):
+                if np.float32(adc[0, pixel, s]) > settings.gain_threshold_adc:
+                    gain = 1
+        channel[pixel] = gain
+        offset = calibration.pedestal[table, gain, pixel]
+        factor = calibration.dc_to_pe[table, gain, pixel]
+        for s in range(n_samples):
+            waveform[pixel, s] = (np.float32(adc[gain, pixel, s]) - offset) * factor
+
+    global_peak = 0
+    if settings.extractor == GLOBAL_PEAK:
+        global_peak = _global_peak(waveform, table, calibration, channel)
+    for pixel in range(n_pixels):
+        start, width = 0, settings.window_width
+        peak = 0
+        if settings.extractor == FULL_SUM:
+            width = n_samples
+        else:
+            if settings.extractor == FIXED_WINDOW:
+                peak = settings.peak_index
+            elif settings.extractor == GLOBAL_PEAK:
+                peak = global_peak
+            elif settings.extractor == LOCAL_PEAK:
+                peak = _argmax(waveform[pixel])
+            else:
+                peak = _neighbour_peak(
+                    waveform, pixel, table, calibration, neighbours, settings, channel, samples
+                )
+            start = peak - settings.window_shift
+        total, weight, moment = 0.0, 0.0, 0.0
+        for s in range(max(0, start), min(start + width, n_samples)):
+            value = float(waveform[pixel, s])
+            total += value
+            if value > 0:
+                weight += value
+                moment += value * s
+        time = moment / weight if weight > 0 else float(peak)
+        gain = channel[pixel]
+        charge[pixel] = np.float32(total) * calibration.charge_correction[gain]
+        peak_time[pixel] = (
+            np.float32(time / settings.sampling_rate_ghz)
+            - calibration.time_shift[table, gain, pixel]
+        )
+    if settings.interpolate_invalid:
+        for i in range(n_invalid):
+            pixel = invalid_pixels[i]
+            if not calibration.pixel_valid[table, channel[pixel], pixel]:
+                _interpolate(
+                    charge, peak_time, pixel, table, calibration, neighbours, channel
+                )
+    n_listed = 0
+    for pixel in range(n_pixels):
+        if charge[pixel] >= settings.lowest_pe:
+            listed[n_listed] = pixel
+            n_listed += 1
+    return n_listed
