@@ -49,6 +49,7 @@ FLAG_EMPTY = 1  # no pixel survived cleaning
 FLAG_TOO_SMALL = 2  # fewer pixels than asked for, or no charge: no parameters
 FLAG_NO_SHOWER = 4  # a calibration event: not cleaned, no parameters
 FLAG_SATURATED = 8  # at least one saturated pixel in the cleaned image
+FLAG_EXCLUDED = 16  # the telescope was left out on request (set by the stage)
 
 # Bits of `ImageResult.retry`: the caller has to run the batch again.
 RETRY_SLOTS = 1  # with more slots
@@ -108,7 +109,7 @@ class ImageSettings(NamedTuple):
     source_fov_lon: float = 0.0
     source_fov_lat: float = 0.0
     n_slots: int = 128
-    island_steps: int = 12
+    island_steps: int = 9
     timing_starts: int = 20
     timing_steps: int = 10
 

@@ -23,16 +23,16 @@ class Timing(NamedTuple):
     deviation: Float[Array, " image"]  # rms of all pixels about the line, ns
 
 
-def start_pair(start: Array, n: Array, floor) -> tuple[Array, Array]:
+def start_pair(xp, start: Array, n: Array) -> tuple[Array, Array]:
     """Return the two pixel ranks that fit number `start` begins with, both below `n`.
 
     The pairs follow a low-discrepancy sequence, so that a few starts cover all pairs evenly and
     every backend begins alike. The two ranks differ whenever n > 1.
     """
-    first = floor(n * ((start * R2_FIRST) % 1.0))
-    step = 1 + floor((n - 1) * ((start * R2_SECOND) % 1.0))
+    first = xp.floor(n * ((start * R2_FIRST) % 1.0))
+    step = 1 + xp.floor((n - 1) * ((start * R2_SECOND) % 1.0))
     second = first + step
-    return first, second - n * floor(second / n)
+    return first, xp.where(second >= n, second - n, second)
 
 
 def timing(
@@ -92,7 +92,7 @@ def timing(
 
     start = xp.astype(xp.arange(n_starts)[None, :], xp.float64)
     rank = xp.astype(xp.arange(x.shape[-1])[None, None, :], xp.float64)
-    first, second = start_pair(start, n, xp.floor)
+    first, second = start_pair(xp, start, n)
     selected = (rank == first[:, :, None]) | (rank == second[:, :, None])
     slope, intercept = fit(used & (selected | (start == 0)[:, :, None]))
     for _ in range(n_steps):

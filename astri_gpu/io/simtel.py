@@ -153,6 +153,7 @@ class _Ingest:
         self.n_events = self.n_images = 0
         self.truncated = False
         self._pseudo_id = 0
+        self._current = ""  # the event at hand, for messages
         self._primaries: set[int] = set()
         self._partial = False
         self._left_out: dict[str, int] = {}
@@ -185,6 +186,7 @@ class _Ingest:
         if event_id == 0:  # calibration events have no number of their own
             self._pseudo_id -= 1
             event_id = self._pseudo_id
+        self._current = f"event {event_id}"
         trigger = event["trigger_information"]
         triggered = [int(number) for number in trigger["triggered_telescopes"]]
         event_type = cta_event_type(event)
@@ -293,9 +295,8 @@ class _Ingest:
             self._without_calibration(tel_id, monitoring)
             return
         disabled = self.file.telescope_descriptions[tel_id]["disabled_pixels"]["HV_disabled"]
-        row = tables.calibration_index(
-            tel_id, monitoring, laser, np.asarray(disabled, dtype=int), self.reader.place
-        )
+        tables.place = self._current
+        row = tables.calibration_index(tel_id, monitoring, laser, np.asarray(disabled, dtype=int))
         trigger = event["trigger_information"]
         at = triggered.index(tel_id)
         alt, az = pointing(event["tracking_positions"][tel_id])
@@ -317,8 +318,8 @@ class _Ingest:
         what = "laser calibration" if "pedestal" in monitoring else "camera monitoring"
         if self.options.on_error != "keep":
             raise AstriError(
-                f"Telescope {tel_id} in {self.path} has data but no calibration ({what} is "
-                f"missing {self.reader.place}): set on_error=keep to leave its images out."
+                f"Telescope {tel_id} in {self.path} has data in {self._current} but no "
+                f"calibration ({what} is missing): set on_error=keep to leave its images out."
             )
         self._leave_out(f"images of telescope {tel_id} without {what} were left out")
 

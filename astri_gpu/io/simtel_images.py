@@ -54,8 +54,8 @@ def image_counts(telescope_event: Mapping[str, Any]) -> Counts | None:
 class CameraTables:
     """The tables of one camera: images, their truth, and calibration constants.
 
-    `path` is the input file, for messages. The tables are made with the first image, because the
-    file header does not say whether samples or sums follow.
+    `path` is the input file and `place` the event at hand, for messages. The tables are made with
+    the first image, because the file header does not say whether samples or sums follow.
     """
 
     def __init__(
@@ -70,6 +70,7 @@ class CameraTables:
     ) -> None:
         self.camera = camera
         self.n_images = 0
+        self.place = ""
         self.n_samples: int | None = None
         self.notes: list[str] = []
         self._writer, self._path, self._keep = writer, path, keep
@@ -89,7 +90,6 @@ class CameraTables:
         monitoring: Mapping[str, Any],
         laser: Mapping[str, Any],
         disabled: NDArray[Any],
-        place: str,
     ) -> int:
         """Return the row of the telescope's constants, written now if they are new.
 
@@ -131,7 +131,7 @@ class CameraTables:
                 f"All {shape[1]} pixels of telescope {tel_id} in {self._path} are switched off",
                 "remove it with allowed_telescopes",
             )
-        self._check_finite(tel_id, values, valid, place)
+        self._check_finite(tel_id, values, valid)
         if known and all(
             np.array_equal(a, b, equal_nan=True) for a, b in zip(known[1], values, strict=True)
         ):
@@ -161,7 +161,7 @@ class CameraTables:
         )
         if not fits or (counts.name == "adc" and int(counts.values.max()) > self._max_counts):
             self._report(
-                f"Images of telescope {image.tel_id} in {self._path} differ: "
+                f"Images of telescope {image.tel_id} in {self._path}, {self.place}, differ: "
                 f"{counts.values.shape} {counts.name} up to {int(counts.values.max())} after "
                 f"{self._counts_name} of {self.n_samples} samples",
                 "ingest these telescopes or events apart",
@@ -263,14 +263,14 @@ class CameraTables:
         return row
 
     def _check_finite(
-        self, tel_id: int, values: tuple[NDArray[Any], ...], valid: NDArray[Any], place: str
+        self, tel_id: int, values: tuple[NDArray[Any], ...], valid: NDArray[Any]
     ) -> None:
         bad = ~np.logical_and.reduce([np.isfinite(array) for array in values]) & valid
         n_bad = int(bad.sum())
         if not n_bad:
             return
         self._report(
-            f"Telescope {tel_id} in {self._path}, {place}, has {n_bad} of {bad.size} pixel "
+            f"Telescope {tel_id} in {self._path}, {self.place}, has {n_bad} of {bad.size} pixel "
             "constants (pedestal or gain) that are not finite",
             "set on_error=keep to mark these pixels invalid",
         )

@@ -25,6 +25,7 @@ __all__ = [
     "array_layout",
     "has_true_images",
     "particle_kind",
+    "saturation_levels",
     "simulation_attrs",
     "thrown_showers",
     "with_samples",
@@ -106,6 +107,7 @@ def array_layout(
     ]
     rows = {number: all_ids.index(number) for number in tel_ids}
 
+    levels = saturation_levels(file.history)
     variants: dict[tuple[Any, ...], int] = {}
     cameras: list[CameraDescription] = []
     camera_index = []
@@ -114,12 +116,14 @@ def array_layout(
         optics_name, camera_name, n_mirrors = _names(
             description["camera_settings"], file.telescope_meta.get(number, {})
         )
-        key = (camera_name, optics_name, n_mirrors, *_signature(description))
+        # The history numbers telescopes from 1 in the order of the header; 0 is the default.
+        saturation = levels.get(rows[number] + 1, levels.get(0))
+        key = (camera_name, optics_name, n_mirrors, saturation, *_signature(description))
         if key not in variants:
             n_same = sum(other[0] == camera_name for other in variants)
             group = camera_name if not n_same else f"{camera_name}_{n_same + 1}"
             variants[key] = len(cameras)
-            cameras.append(_camera(description, group, optics_name, n_mirrors))
+            cameras.append(_camera(description, group, optics_name, n_mirrors, saturation))
         camera_index.append(variants[key])
 
     position = np.asarray(header["tel_pos"], dtype=np.float64)[[rows[number] for number in tel_ids]]
@@ -156,13 +160,16 @@ def _names(settings: Mapping[str, Any], meta: Mapping[bytes, bytes]) -> tuple[st
             2 if int(settings["n_mirrors"]) == DUAL_MIRROR else 1,
         ),
     )
-    if b"OPTICS_CONFIG_NAME" in meta:
-        optics = meta[b"OPTICS_CONFIG_NAME"].decode(errors="replace")
-    if b"CAMERA_CONFIG_NAME" in meta:
+    # Half-filled metadata carry made-up names ("LST" for LSTCam): like ctapipe, believe them only
+    # when all three are there, or when nothing else is known.
+    wanted = (b"OPTICS_CONFIG_NAME", b"CAMERA_CONFIG_NAME", b"MIRROR_CLASS")
+    if all(name in meta for name in wanted) or key not in KNOWN_TELESCOPES:
+        optics = meta.get(wanted[0], optics.encode()).decode(errors="replace").strip()
         # The name becomes a folder of the store.
-        camera = meta[b"CAMERA_CONFIG_NAME"].decode(errors="replace").strip().replace("/", "-")
-    if b"MIRROR_CLASS" in meta:
-        n_mirrors = 2 if int(meta[b"MIRROR_CLASS"]) == DUAL_MIRROR else 1
+        camera = meta.get(wanted[1], camera.encode()).decode(errors="replace").strip()
+        camera = camera.replace("/", "-")
+        if wanted[2] in meta:
+            n_mirrors = 2 if int(meta[wanted[2]]) == DUAL_MIRROR else 1
     return optics, camera, n_mirrors
 
 
@@ -190,7 +197,11 @@ def _effective_focal_length(settings: Mapping[str, Any]) -> float | None:
 
 
 def _camera(
-    description: Mapping[str, Any], group: str, optics_name: str, n_mirrors: int
+    description: Mapping[str, Any],
+    group: str,
+    optics_name: str,
+    n_mirrors: int,
+    saturation: float | None,
 ) -> CameraDescription:
     settings, pixels = description["camera_settings"], description["pixel_settings"]
     pix_x, pix_y = rotate(settings["pixel_x"], settings["pixel_y"], -float(settings["cam_rot"]))
@@ -212,6 +223,7 @@ def _camera(
             sampling_rate_ghz=1.0 / float(pixels["time_slice"]),
             reference_pulse=np.asarray(pixels["ref_shape"], dtype=np.float64),
             reference_pulse_step_ns=float(pixels["ref_step"]),
+            saturation_adc=saturation,
         ),
         optics=Optics(
             name=optics_name,
@@ -225,16 +237,33 @@ def _camera(
 
 def with_samples(layout: ArrayLayout, n_samples: Mapping[str, int]) -> ArrayLayout:
     """Return the layout with the number of samples that the images of each camera really have."""
-    cameras = tuple(
-        replace(
-            camera,
-            readout=replace(
-                camera.readout, n_samples=n_samples.get(camera.name, camera.readout.n_samples)
-            ),
-        )
-        for camera in layout.cameras
-    )
-    return replace(layout, cameras=cameras)
+    cameras = []
+    for camera in layout.cameras:
+        readout = camera.readout
+        found = n_samples.get(camera.name, readout.n_samples)
+        if found != readout.n_samples:
+            # Sums over samples do not saturate at the level of one sample.
+            readout = replace(readout, n_samples=found, saturation_adc=None)
+        cameras.append(replace(camera, readout=readout))
+    return replace(layout, cameras=tuple(cameras))
+
+
+def saturation_levels(history: Sequence[tuple[Any, bytes]]) -> dict[int, float]:
+    """Return the largest value of a sample, by number of the telescope (0 = the default).
+
+    The history lists the configuration (``FADC_MAX_SIGNAL``), first of all telescopes, then of one
+    after the other; the last value of a part is the one that was used.
+    """
+    levels: dict[int, float] = {}
+    telescope = 0
+    for _, line in history:
+        text = line.decode("utf-8", errors="replace").strip()
+        if text.startswith("# Telescope-specific configuration follows"):
+            telescope += 1
+        words = text.replace("=", " ").split()
+        if len(words) > 1 and words[0].upper() == "FADC_MAX_SIGNAL" and words[1].isdigit():
+            levels[telescope] = float(words[1])
+    return levels
 
 
 def has_true_images(history: Sequence[tuple[Any, bytes]]) -> bool | None:

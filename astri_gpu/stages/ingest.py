@@ -5,10 +5,10 @@ import logging
 import multiprocessing
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -121,6 +121,11 @@ def run(config: "IngestConfig") -> Summary:
     started = time.perf_counter()
     inputs = find_inputs(config.inputs())
     outputs = output_names(inputs, Path(config.output))
+    if len(inputs) > 1 and config.obs_id is not None:
+        raise UsageError(
+            f"obs_id={config.obs_id} would be given to {len(inputs)} files, so that event numbers "
+            "repeat: ingest them one by one or leave obs_id out."
+        )
     todo = list(zip(inputs, outputs, strict=True))
     if len(inputs) > 1 and not config.overwrite:
         todo = [(path, store) for path, store in todo if not _finished(path, store)]
@@ -132,16 +137,17 @@ def run(config: "IngestConfig") -> Summary:
     failed: list[str] = []
     n_workers = min(config.n_workers or os.cpu_count() or 1, len(todo))
     work = _here if n_workers <= 1 else _in_processes
-    for outcome in work(todo, config, n_workers):
-        if isinstance(outcome, AstriError):
-            if config.on_error != "skip" or len(inputs) == 1:
-                raise outcome
-            logger.warning("%s", outcome)
-            failed.append(str(outcome))
-        else:
-            done.append(outcome)
-            for text in outcome.warnings:
-                logger.warning("%s", text)
+    with closing(work(todo, config, n_workers)) as outcomes:
+        for outcome in outcomes:
+            if isinstance(outcome, AstriError):
+                if config.on_error != "skip" or len(inputs) == 1:
+                    raise outcome
+                logger.warning("%s", outcome)
+                failed.append(str(outcome))
+            else:
+                done.append(outcome)
+                for text in outcome.warnings:
+                    logger.warning("%s", text)
     summary = Summary(
         n_done=len(done),
         n_before=n_before,
@@ -190,7 +196,7 @@ def _options(config: "IngestConfig") -> "IngestOptions":
 
 
 Todo = Sequence[tuple[Path, Path]]
-Outcomes = Iterator["IngestSummary | AstriError"]
+Outcomes = Generator["IngestSummary | AstriError", None, None]
 
 
 def _here(todo: Todo, config: "IngestConfig", n_workers: int) -> Outcomes:

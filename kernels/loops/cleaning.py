@@ -1,7 +1,8 @@
 """Loop text of the cleaning: from candidate pixels to survivors and their islands.
 
 Pixels carry their marks in `state`, which is zero for every pixel that is not a candidate; what a
-function marks is cleared again by `clear`. Same results as `astri_gpu.kernels.cleaning`.
+function marks is cleared again by `clear`. Neighbours have to be mutual. Same results as
+`astri_gpu.kernels.cleaning`.
 """
 
 import numpy as np
@@ -10,18 +11,20 @@ from ._compile import compiled
 
 __all__ = ["clean", "clear", "keep_one_island", "label_islands"]
 
-PICTURE, BOUNDARY, CORE, MASK, SECOND, MAIN = 1, 2, 4, 8, 16, 32
+PICTURE, BOUNDARY, CORE, MASK, SECOND, NEW, TODO = 1, 2, 4, 8, 16, 32, 64
+ALL = 255
 TAILCUTS, MARS, NSB, TIME_CONSTRAINED = range(4)
 
 
 @compiled
 def _count(state, neighbours, pixel, bit):
-    """Count the neighbours of a pixel that carry a mark."""
+    """Count the neighbours of a pixel that carry a mark.
+
+    A missing neighbour, -1, is the last entry of `state`, which never carries one.
+    """
     n = 0
     for k in range(neighbours.shape[1]):
-        other = neighbours[pixel, k]
-        if other >= 0 and state[other] & bit:
-            n += 1
+        n += (state[neighbours[pixel, k]] & bit) != 0
     return n
 
 
@@ -62,26 +65,46 @@ def _mark_tailcuts(state, listed, n_listed, neighbours, settings):
             state[pixel] |= CORE
     for i in range(n_listed):
         pixel = listed[i]
-        marks = state[pixel]
-        if marks & BOUNDARY and _count(state, neighbours, pixel, CORE) > 0:
+        if not state[pixel] & CORE:
+            continue
+        beside = 0
+        for k in range(neighbours.shape[1]):
+            other = neighbours[pixel, k]
+            boundary = state[other] & BOUNDARY
+            state[other] |= boundary * (MASK // BOUNDARY)
+            beside |= boundary
+        if beside or settings.keep_isolated:
             state[pixel] |= MASK
-        if marks & CORE and (
-            settings.keep_isolated or _count(state, neighbours, pixel, BOUNDARY) > 0
-        ):
-            state[pixel] |= MASK
+        else:
+            state[pixel] &= ALL - CORE
     if settings.cleaning == MARS:
-        for i in range(n_listed):  # MAIN marks the new row until all of it is known
-            pixel = listed[i]
-            if state[pixel] & SECOND and _count(state, neighbours, pixel, MASK) > 0:
-                state[pixel] |= MAIN
-        for i in range(n_listed):
-            pixel = listed[i]
-            if state[pixel] & MAIN:
-                state[pixel] = (state[pixel] | MASK) & ~MAIN
+        n_listed = _add_row(state, listed, n_listed, neighbours, SECOND)
+
+
+@compiled
+def _add_row(state, listed, n_listed, neighbours, needed):
+    """Add to the mask all neighbours that carry the `needed` mark; 0: any neighbour.
+
+    Returns
+    -------
+    The number of listed pixels, which grows by neighbours that were not listed.
+    """
+    n = n_listed
     for i in range(n_listed):
-        pixel = listed[i]
-        if not state[pixel] & MASK:
-            state[pixel] &= ~CORE
+        if not state[listed[i]] & MASK:
+            continue
+        for k in range(neighbours.shape[1]):
+            other = neighbours[listed[i], k]
+            if other < 0 or state[other] & (MASK | NEW) or state[other] & needed != needed:
+                continue
+            if state[other] == 0:
+                listed[n] = other
+                n += 1
+            state[other] |= NEW  # until the whole row is known
+    for i in range(n):
+        if state[listed[i]] & NEW:
+            state[listed[i]] ^= NEW | MASK
+    return n
 
 
 @compiled
@@ -127,7 +150,7 @@ def _mark_time_constrained(
             if charge[pixel] >= 2 * settings.picture_pe:
                 limit *= 2
             if not abs(peak_time[pixel] - mean) < limit:
-                state[pixel] &= ~CORE
+                state[pixel] &= ALL - CORE
     for i in range(n_listed):
         pixel = listed[i]
         marks = state[pixel]
@@ -139,29 +162,6 @@ def _mark_time_constrained(
             )
             if close >= needed:
                 state[pixel] |= MASK
-
-
-@compiled
-def _dilate(state, listed, n_listed, neighbours):
-    """Add one row of neighbours to the mask; return the new number of listed pixels."""
-    n = n_listed
-    for i in range(n_listed):
-        pixel = listed[i]
-        if not state[pixel] & MASK:
-            continue
-        for k in range(neighbours.shape[1]):
-            other = neighbours[pixel, k]
-            if other >= 0 and not state[other] & MASK:
-                if state[other] & MAIN == 0:
-                    if state[other] == 0:
-                        listed[n] = other
-                        n += 1
-                    state[other] |= MAIN
-    for i in range(n):
-        pixel = listed[i]
-        if state[pixel] & MAIN:
-            state[pixel] = (state[pixel] | MASK) & ~MAIN
-    return n
 
 
 @compiled
@@ -214,15 +214,15 @@ def clean(
                     state, neighbours, pixel, MASK, peak_time, settings.time_limit_ns
                 )
                 if close >= settings.time_min_neighbours:
-                    state[pixel] |= MAIN
+                    state[pixel] |= NEW
         for i in range(n_listed):
             pixel = listed[i]
-            if state[pixel] & MAIN:
-                state[pixel] &= ~MAIN
+            if state[pixel] & NEW:
+                state[pixel] ^= NEW
             else:
-                state[pixel] &= ~(MASK | CORE)
+                state[pixel] &= ALL - (MASK | CORE)
     for _ in range(settings.dilate_rows):
-        n_listed = _dilate(state, listed, n_listed, neighbours)
+        n_listed = _add_row(state, listed, n_listed, neighbours, 0)
     return n_listed, _sort_survivors(state, listed, n_listed, survivors)
 
 
@@ -237,28 +237,28 @@ def label_islands(state, pixels, n_pixels, bit, charge, neighbours, stack, label
     island : (pixel, 2), filled from row 1 with the number of pixels and the charge of each island
     """
     for i in range(n_pixels):
-        label[pixels[i]] = 0
+        if state[pixels[i]] & bit:
+            state[pixels[i]] |= TODO
     n_islands = 0
     for i in range(n_pixels):
-        seed = pixels[i]
-        if not state[seed] & bit or label[seed] != 0:
+        if not state[pixels[i]] & TODO:
             continue
         n_islands += 1
         size, brightness = 0, 0.0
-        label[seed] = n_islands
-        stack[0] = seed
+        stack[0] = pixels[i]
+        state[pixels[i]] &= ALL - TODO
         depth = 1
         while depth > 0:
             depth -= 1
             pixel = stack[depth]
+            label[pixel] = n_islands
             size += 1
             brightness += charge[pixel]
-            for k in range(neighbours.shape[1]):
+            for k in range(neighbours.shape[1]):  # without a branch, as in `_list_above`
                 other = neighbours[pixel, k]
-                if other >= 0 and state[other] & bit and label[other] == 0:
-                    label[other] = n_islands
-                    stack[depth] = other
-                    depth += 1
+                stack[depth] = other
+                depth += (state[other] & TODO) != 0
+                state[other] &= ALL - TODO
         # An image has at most as many islands as pixels; row 0 is not used.
         island[n_islands, 0] = size
         island[n_islands, 1] = brightness
@@ -275,5 +275,5 @@ def keep_one_island(survivors, n_survivors, label, kept, state):
             survivors[n] = pixel
             n += 1
         else:
-            state[pixel] &= ~(MASK | CORE)
+            state[pixel] &= ALL - (MASK | CORE)
     return n

@@ -1,10 +1,7 @@
 """Loop text of the chain: one telescope image from ADC counts to its row of parameters."""
 
-from typing import NamedTuple
-
 import numpy as np
 
-from .._types import Array
 from ..image_chain import (
     COLUMNS,
     FLAG_EMPTY,
@@ -15,48 +12,39 @@ from ..image_chain import (
 from ._compile import compiled
 from .cleaning import MASK, clean, clear, keep_one_island, label_islands
 from .parameters import N_SATURATED, write_missing, write_parameters
-from .signal import candidate_threshold, sum_candidates, waveform_candidates
+from .settings import Scratch
+from .signal import sum_candidates, waveform_candidates
 
-__all__ = ["CandidateTables", "candidate_tables", "process_sum_image", "process_waveform_image"]
+__all__ = ["process_sum_image", "process_waveform_image", "worker_scratch"]
 
 IMAGE_FLAGS = COLUMNS.index("image_flags")
 
 
-class CandidateTables(NamedTuple):
-    """What the loop text prepares once per calibration."""
-
-    threshold: Array  # (calibration, pixel), ADC counts, see `signal.candidate_threshold`
-    invalid_pixels: Array  # int32 (calibration, invalid pixel), padded
-    n_invalid: Array  # int32 (calibration,)
-
-
-def candidate_tables(calibration, settings, dtype) -> CandidateTables:
-    """Return the tables for a `CalibrationArrays` of NumPy arrays, on the host."""
-    invalid = ~calibration.pixel_valid.all(axis=1)
-    n_invalid = invalid.sum(axis=1).astype(np.int32)
-    pixels = np.zeros((len(invalid), max(1, int(n_invalid.max(initial=0)))), dtype=np.int32)
-    for row, mask in enumerate(invalid):
-        pixels[row, : n_invalid[row]] = np.nonzero(mask)[0]
-    threshold = candidate_threshold(
-        calibration.pedestal,
-        calibration.dc_to_pe,
-        calibration.pixel_valid,
-        settings.lowest_pe,
-        settings.gain_threshold_adc,
-        dtype,
+@compiled
+def worker_scratch(scratch, worker):
+    """Return the work space of one worker."""
+    return Scratch(
+        scratch.charge[worker],
+        scratch.peak_time[worker],
+        scratch.state[worker],
+        scratch.channel[worker],
+        scratch.waveform[worker],
+        scratch.samples[worker],
+        scratch.listed[worker],
+        scratch.stack[worker],
+        scratch.label[worker],
+        scratch.island[worker],
+        scratch.survivors[worker],
+        scratch.values[worker],
+        scratch.row[worker],
     )
-    return CandidateTables(threshold, pixels, n_invalid)
 
 
 @compiled
-def _finish(
-    row, n_listed, table, is_shower, has_time, camera, calibration, settings, scratch, worker, mask
-):
+def _finish(n_listed, table, is_shower, has_time, camera, calibration, settings, scratch):
     """Clean and parametrise an image whose candidates are listed; return the survivors."""
-    charge, peak_time = scratch.charge[worker], scratch.peak_time[worker]
-    state, listed = scratch.state[worker], scratch.listed[worker]
-    survivors, label = scratch.survivors[worker], scratch.label[worker]
-    island, stack = scratch.island[worker], scratch.stack[worker]
+    charge, peak_time, state, row = scratch.charge, scratch.peak_time, scratch.state, scratch.row
+    survivors, label, island = scratch.survivors, scratch.label, scratch.island
     neighbours = camera.cleaning_neighbours
 
     write_missing(row)
@@ -64,13 +52,13 @@ def _finish(
     flags = 0 if is_shower else FLAG_NO_SHOWER
     if is_shower:
         n_listed, n = clean(
-            listed, n_listed, charge, peak_time, scratch.channel[worker], table, calibration,
-            neighbours, settings, state, stack, label, island, survivors,
+            scratch.listed, n_listed, charge, peak_time, scratch.channel, table, calibration,
+            neighbours, settings, state, scratch.stack, label, island, survivors,
         )  # fmt: skip
     n_islands = 0
     if n > 0:
         n_islands = label_islands(
-            state, survivors, n, MASK, charge, neighbours, stack, label, island
+            state, survivors, n, MASK, charge, neighbours, scratch.stack, label, island
         )
     if settings.largest_island_only and n_islands > 1:
         kept = 1
@@ -79,7 +67,7 @@ def _finish(
                 kept = k
         n = keep_one_island(survivors, n, label, kept, state)
         n_islands = label_islands(
-            state, survivors, n, MASK, charge, neighbours, stack, label, island
+            state, survivors, n, MASK, charge, neighbours, scratch.stack, label, island
         )
     total = 0.0
     for i in range(n):
@@ -89,90 +77,81 @@ def _finish(
     if n > 0 and n >= settings.min_pixels and total > 0:
         write_parameters(
             row, survivors, n, charge, peak_time, has_time, camera, settings, state, island,
-            n_islands, scratch.values[worker],
+            n_islands, scratch.values,
         )  # fmt: skip
     else:
         flags |= FLAG_TOO_SMALL
-    if settings.dense:
-        for pixel in range(mask.shape[0]):
-            mask[pixel] = False
-        for i in range(n):
-            mask[survivors[i]] = True
     if is_shower:
-        clear(state, listed, n_listed)
+        clear(state, scratch.listed, n_listed)
     row[IMAGE_FLAGS] = flags
     return n
 
 
 @compiled
-def _finish_saturated(row, n_saturated):
-    """Write the number of saturated pixels and its flag, for an image with parameters."""
+def _write_output(image, n, n_saturated, settings, scratch, columns, charge, peak_time, mask):
+    """Copy what is known of an image from the work space to the outputs."""
+    row = scratch.row
     flags = int(row[IMAGE_FLAGS])
     if not flags & FLAG_TOO_SMALL:
         row[N_SATURATED] = n_saturated
         if n_saturated > 0:
             row[IMAGE_FLAGS] = flags | FLAG_SATURATED
+    for k in range(row.shape[0]):
+        columns[k, image] = row[k]
+    if settings.dense:
+        for pixel in range(mask.shape[1]):
+            charge[image, pixel] = scratch.charge[pixel]
+            peak_time[image, pixel] = scratch.peak_time[pixel]
+            mask[image, pixel] = False
+        for i in range(n):
+            mask[image, scratch.survivors[i]] = True
 
 
 @compiled
 def process_sum_image(
-    adc, table, is_shower, camera, calibration, tables, settings, scratch, worker, row, charge,
+    image, adc, table, is_shower, camera, calibration, tables, settings, scratch, columns, charge,
     peak_time, mask,
 ):  # fmt: skip
     """Write the parameters of an image with one ADC count per gain and pixel.
 
     Parameters
     ----------
+    image : its place in the outputs
     adc : (gain, pixel)
     table : row of the calibration tables
-    row : (column,), output
-    charge, peak_time, mask : (pixel,), outputs, filled only if ``settings.dense``
+    scratch : of this worker
+    columns : (column, image), output
+    charge, peak_time, mask : (image, pixel), outputs, filled only if ``settings.dense``
     """
     n_listed = sum_candidates(
-        adc, table, tables.threshold[table], tables.invalid_pixels[table],
-        tables.n_invalid[table], calibration, camera.neighbours, settings,
-        scratch.charge[worker], scratch.peak_time[worker], scratch.channel[worker],
-        scratch.listed[worker],
+        adc, table, tables, calibration, camera.neighbours, settings, scratch.charge,
+        scratch.peak_time, scratch.channel, scratch.listed,
     )  # fmt: skip
-    n = _finish(
-        row, n_listed, table, is_shower, False, camera, calibration, settings, scratch, worker, mask
-    )
+    n = _finish(n_listed, table, is_shower, False, camera, calibration, settings, scratch)
     n_saturated = 0
     for i in range(n):
-        pixel = scratch.survivors[worker, i]
-        if adc[scratch.channel[worker, pixel], pixel] >= settings.saturation_adc:
+        pixel = scratch.survivors[i]
+        if np.float32(adc[scratch.channel[pixel], pixel]) >= settings.saturation_adc:
             n_saturated += 1
-    _finish_saturated(row, n_saturated)
-    if settings.dense and charge.shape[0] > 0:
-        for pixel in range(charge.shape[0]):
-            charge[pixel] = scratch.charge[worker, pixel]
-            peak_time[pixel] = scratch.peak_time[worker, pixel]
+    _write_output(image, n, n_saturated, settings, scratch, columns, charge, peak_time, mask)
 
 
 @compiled
 def process_waveform_image(
-    adc, table, is_shower, camera, calibration, tables, settings, scratch, worker, row, charge,
+    image, adc, table, is_shower, camera, calibration, tables, settings, scratch, columns, charge,
     peak_time, mask,
 ):  # fmt: skip
     """Write the parameters of an image with waveforms, adc (gain, pixel, sample)."""
     n_listed = waveform_candidates(
-        adc, table, tables.invalid_pixels[table], tables.n_invalid[table], calibration,
-        camera.neighbours, settings, scratch.charge[worker], scratch.peak_time[worker],
-        scratch.channel[worker], scratch.waveform[worker], scratch.samples[worker],
-        scratch.listed[worker],
+        adc, table, tables, calibration, camera.neighbours, settings, scratch.charge,
+        scratch.peak_time, scratch.channel, scratch.waveform, scratch.samples, scratch.listed,
     )  # fmt: skip
-    n = _finish(
-        row, n_listed, table, is_shower, True, camera, calibration, settings, scratch, worker, mask
-    )
+    n = _finish(n_listed, table, is_shower, True, camera, calibration, settings, scratch)
     n_saturated = 0
     for i in range(n):
-        pixel = scratch.survivors[worker, i]
+        pixel = scratch.survivors[i]
         for s in range(adc.shape[2]):
-            if adc[scratch.channel[worker, pixel], pixel, s] >= settings.saturation_adc:
+            if np.float32(adc[scratch.channel[pixel], pixel, s]) >= settings.saturation_adc:
                 n_saturated += 1
                 break
-    _finish_saturated(row, n_saturated)
-    if settings.dense and charge.shape[0] > 0:
-        for pixel in range(charge.shape[0]):
-            charge[pixel] = scratch.charge[worker, pixel]
-            peak_time[pixel] = scratch.peak_time[worker, pixel]
+    _write_output(image, n, n_saturated, settings, scratch, columns, charge, peak_time, mask)

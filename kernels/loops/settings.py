@@ -62,10 +62,19 @@ def loop_settings(settings: ImageSettings, *, dense: bool) -> LoopSettings:
         raise ValueError(
             f"cleaning is {settings.cleaning!r}: expected one of {', '.join(CLEANING_METHODS)}"
         )
-    # Charges are float32, and the array text compares them with thresholds of the same precision.
+    # Counts, charges and times are float32, and the array text compares them with limits of the
+    # same precision.
     thresholds = {
         name: float(np.float32(getattr(settings, name)))
-        for name in ("picture_pe", "boundary_pe", "second_boundary_pe")
+        for name in (
+            "gain_threshold_adc",
+            "saturation_adc",
+            "picture_pe",
+            "boundary_pe",
+            "second_boundary_pe",
+            "time_limit_ns",
+            "time_limit_boundary_ns",
+        )
     }
     lowest = min(thresholds["picture_pe"], thresholds["boundary_pe"])
     if settings.cleaning == "mars":
@@ -80,21 +89,31 @@ def loop_settings(settings: ImageSettings, *, dense: bool) -> LoopSettings:
     return LoopSettings(**{name: as_type[name](values[name]) for name in LoopSettings._fields})
 
 
-class Scratch(NamedTuple):
-    """Work space of one worker; first axis of every array: worker. No contents are assumed,
+class CandidateTables(NamedTuple):
+    """What the loops prepare once per calibration."""
 
-    but for `state`, which is zero before and after every image.
+    threshold: Array  # (calibration, pixel), ADC counts, see `signal.candidate_threshold`
+    invalid_pixels: Array  # int32 (calibration, invalid pixel), padded
+    n_invalid: Array  # int32 (calibration,)
+
+
+class Scratch(NamedTuple):
+    """Work space of all workers, first axis of every array: worker; or of one, without that axis.
+
+    No contents are assumed, but that `state` is zero before and after every image, and `peak_time`
+    always where there are no samples.
     """
 
     charge: Array  # float32 (worker, pixel), p.e.
     peak_time: Array  # float32 (worker, pixel), ns
-    state: Array  # uint8 (worker, pixel), bits of `cleaning`
+    state: Array  # uint8 (worker, pixel + 1), bits of `cleaning`; the last is for no neighbour
     channel: Array  # uint8 (worker, pixel)
     waveform: Array  # float32 (worker, pixel, sample)
     samples: Array  # float32 (worker, sample)
-    listed: Array  # int32 (worker, pixel), candidates, later survivors
+    listed: Array  # int32 (worker, pixel), candidates
     stack: Array  # int32 (worker, pixel)
     label: Array  # int32 (worker, pixel)
-    island: Array  # float64 (worker, pixel, 2), pixels and charge of each island
+    island: Array  # float64 (worker, pixel + 1, 2), pixels and charge of each island
     survivors: Array  # int32 (worker, pixel)
     values: Array  # float64 (worker, N_VALUES, pixel), see `parameters`
+    row: Array  # float32 (worker, column), the parameters of one image

@@ -14,6 +14,7 @@ from ._compile import compiled
 __all__ = ["candidate_threshold", "sum_candidates", "waveform_candidates"]
 
 BLOCK = 64  # pixels compared at once; the size of an ASTRI module
+ROUNDING = 1e-6  # relative; more than float32 arithmetic can be off
 FULL_SUM, FIXED_WINDOW, GLOBAL_PEAK, LOCAL_PEAK, NEIGHBOUR_PEAK = range(5)
 
 
@@ -28,13 +29,14 @@ def candidate_threshold(pedestal, dc_to_pe, pixel_valid, lowest_pe, gain_thresho
 
     Returns
     -------
-    (calibration, pixel) array of `dtype`; one count low, because the exact comparison follows.
+    (calibration, pixel) array of `dtype`; a little low, because the exact comparison follows.
     """
     top = np.iinfo(dtype).max
     factor = dc_to_pe[:, 0].astype(np.float64)
     with np.errstate(divide="ignore", invalid="ignore"):
         threshold = pedestal[:, 0] + lowest_pe / factor
-    threshold = np.where(factor > 0, np.floor(threshold) - 1, 0)
+        threshold = np.floor(threshold - ROUNDING * np.abs(threshold)) - 1
+    threshold = np.where((factor > 0) & ~np.isnan(threshold), threshold, 0)
     if pedestal.shape[1] > 1:
         threshold = np.minimum(threshold, math.floor(gain_threshold_adc))
     # Pixels to be interpolated are looked at on their own.
@@ -55,7 +57,9 @@ def _sum_charge(adc, pixel, table, calibration, settings, channel):
 
 @compiled
 def _interpolate(charge, peak_time, pixel, table, calibration, neighbours, channel):
-    """Replace an invalid pixel by the mean of its valid neighbours, which are calibrated."""
+    """Replace a pixel, if invalid, by the mean of its valid neighbours, which are calibrated."""
+    if calibration.pixel_valid[table, channel[pixel], pixel]:
+        return  # invalid in the other gain only
     total_charge, total_time, n = np.float32(0), np.float32(0), 0
     for k in range(neighbours.shape[1]):
         other = neighbours[pixel, k]
@@ -68,102 +72,108 @@ def _interpolate(charge, peak_time, pixel, table, calibration, neighbours, chann
 
 
 @compiled
+def _list_above(counts, threshold, listed):
+    """List the pixels whose count reaches the threshold, ascending; return how many."""
+    n_pixels, n = counts.shape[0], 0
+    n_in_blocks = n_pixels - n_pixels % BLOCK
+    for start in range(0, n_in_blocks, BLOCK):
+        # Slices of a fixed length: their comparison becomes a few vector instructions.
+        block, limit = counts[start : start + BLOCK], threshold[start : start + BLOCK]
+        above = np.uint16(0)
+        for k in range(BLOCK):
+            above |= np.uint16(block[k] >= limit[k])
+        if above:
+            for k in range(BLOCK):  # without a branch: a pixel below is written over by the next
+                listed[n] = start + k
+                n += block[k] >= limit[k]
+    for pixel in range(n_in_blocks, n_pixels):
+        listed[n] = pixel
+        n += counts[pixel] >= threshold[pixel]
+    return n
+
+
+@compiled
 def sum_candidates(
-    adc, table, threshold, invalid_pixels, n_invalid, calibration, neighbours, settings,
-    charge, peak_time, channel, listed,
-):  # fmt: skip
+    adc, table, tables, calibration, neighbours, settings, charge, peak_time, channel, listed
+):
     """List the pixels of one image that may survive, with their charge; return how many.
 
     Parameters
     ----------
     adc : (gain, pixel)
     table : row of the calibration tables
-    threshold : (pixel,), see `candidate_threshold`
-    invalid_pixels, n_invalid : pixels of this calibration to interpolate
+    tables : `settings.CandidateTables`
     charge, peak_time, channel, listed : work space, filled for the listed pixels, or for all of
-        them if ``settings.dense``
+        them if ``settings.dense``; the peak time is and stays zero
     """
-    n_pixels = adc.shape[1]
-    high = adc[0]
-    n_listed = 0
-    if settings.dense:
-        for pixel in range(n_pixels):
+    n_invalid = tables.n_invalid[table]
+    if not settings.dense:
+        n_above = _list_above(adc[0], tables.threshold[table], listed)
+        n_listed = 0
+        for i in range(n_above):
+            pixel = listed[i]
             charge[pixel] = _sum_charge(adc, pixel, table, calibration, settings, channel)
-            peak_time[pixel] = np.float32(0)
-        if settings.interpolate_invalid:
-            for i in range(n_invalid):
-                _interpolate(
-                    charge, peak_time, invalid_pixels[i], table, calibration, neighbours, channel
-                )
-        for pixel in range(n_pixels):
-            if charge[pixel] >= settings.lowest_pe:
-                listed[n_listed] = pixel
-                n_listed += 1
+            listed[n_listed] = pixel
+            n_listed += charge[pixel] >= settings.lowest_pe
+        for i in range(n_invalid):
+            n_listed = _add_invalid(
+                adc, tables.invalid_pixels[table, i], table, calibration, neighbours, settings,
+                charge, peak_time, channel, listed, n_listed,
+            )  # fmt: skip
         return n_listed
 
-    for start in range(0, n_pixels, BLOCK):
-        stop = min(start + BLOCK, n_pixels)
-        n_above = 0
-        for pixel in range(start, stop):
-            n_above += high[pixel] >= threshold[pixel]
-        if n_above == 0:
-            continue
-        for pixel in range(start, stop):
-            if high[pixel] >= threshold[pixel]:
-                value = _sum_charge(adc, pixel, table, calibration, settings, channel)
-                if value >= settings.lowest_pe:
-                    charge[pixel] = value
-                    peak_time[pixel] = np.float32(0)
-                    listed[n_listed] = pixel
-                    n_listed += 1
-    if n_invalid > 0:
-        n_listed = _add_invalid(
-            adc, table, invalid_pixels, n_invalid, calibration, neighbours, settings,
-            charge, peak_time, channel, listed, n_listed,
-        )  # fmt: skip
-    return n_listed
+    for pixel in range(adc.shape[1]):
+        charge[pixel] = _sum_charge(adc, pixel, table, calibration, settings, channel)
+    if settings.interpolate_invalid:
+        for i in range(n_invalid):
+            _interpolate(
+                charge, peak_time, tables.invalid_pixels[table, i], table, calibration, neighbours,
+                channel,
+            )  # fmt: skip
+    return _list_candidates(charge, settings, listed)
+
+
+@compiled
+def _list_candidates(charge, settings, listed):
+    """List all pixels with enough charge; return how many."""
+    n = 0
+    for pixel in range(charge.shape[0]):
+        listed[n] = pixel
+        n += charge[pixel] >= settings.lowest_pe
+    return n
 
 
 @compiled
 def _add_invalid(
-    adc, table, invalid_pixels, n_invalid, calibration, neighbours, settings,
-    charge, peak_time, channel, listed, n_listed,
+    adc, pixel, table, calibration, neighbours, settings, charge, peak_time, channel, listed,
+    n_listed,
 ):  # fmt: skip
-    """Deal with the invalid pixels of a sparse image: interpolate, insert in order or remove."""
-    for i in range(n_invalid):
-        pixel = invalid_pixels[i]
-        value = _sum_charge(adc, pixel, table, calibration, settings, channel)
-        if calibration.pixel_valid[table, channel[pixel], pixel]:
-            continue  # invalid in the other gain only
-        if settings.interpolate_invalid:
-            for k in range(neighbours.shape[1]):
-                other = neighbours[pixel, k]
-                if other >= 0:
-                    neighbour_charge = _sum_charge(
-                        adc, other, table, calibration, settings, channel
-                    )
-                    if calibration.pixel_valid[table, channel[other], other]:
-                        charge[other] = neighbour_charge
-                        peak_time[other] = np.float32(0)
-            _interpolate(charge, peak_time, pixel, table, calibration, neighbours, channel)
-            value = charge[pixel]
-        position = 0
-        while position < n_listed and listed[position] < pixel:
-            position += 1
-        present = position < n_listed and listed[position] == pixel
-        wanted = value >= settings.lowest_pe
-        if wanted:
-            charge[pixel] = value
-            peak_time[pixel] = np.float32(0)
-        if wanted and not present:
-            for j in range(n_listed, position, -1):
-                listed[j] = listed[j - 1]
-            listed[position] = pixel
-            n_listed += 1
-        elif present and not wanted:
-            for j in range(position, n_listed - 1):
-                listed[j] = listed[j + 1]
-            n_listed -= 1
+    """Interpolate an invalid pixel, insert it in its place or remove it; return the new number."""
+    charge[pixel] = _sum_charge(adc, pixel, table, calibration, settings, channel)
+    if calibration.pixel_valid[table, channel[pixel], pixel]:
+        return n_listed  # invalid in the other gain only
+    if settings.interpolate_invalid:
+        for k in range(neighbours.shape[1]):
+            other = neighbours[pixel, k]
+            if other >= 0:
+                value = _sum_charge(adc, other, table, calibration, settings, channel)
+                if calibration.pixel_valid[table, channel[other], other]:
+                    charge[other] = value
+        _interpolate(charge, peak_time, pixel, table, calibration, neighbours, channel)
+    position = 0
+    while position < n_listed and listed[position] < pixel:
+        position += 1
+    present = position < n_listed and listed[position] == pixel
+    wanted = charge[pixel] >= settings.lowest_pe
+    if wanted and not present:
+        for j in range(n_listed, position, -1):
+            listed[j] = listed[j - 1]
+        listed[position] = pixel
+        n_listed += 1
+    elif present and not wanted:
+        for j in range(position, n_listed - 1):
+            listed[j] = listed[j + 1]
+        n_listed -= 1
     return n_listed
 
 
@@ -203,8 +213,8 @@ def _global_peak(waveform, table, calibration, channel):
 
 @compiled
 def waveform_candidates(
-    adc, table, invalid_pixels, n_invalid, calibration, neighbours, settings,
-    charge, peak_time, channel, waveform, samples, listed,
+    adc, table, tables, calibration, neighbours, settings, charge, peak_time, channel, waveform,
+    samples, listed,
 ):  # fmt: skip
     """List the pixels of one image that may survive; fill charge and peak time of all pixels.
 
@@ -262,15 +272,9 @@ def waveform_candidates(
             - calibration.time_shift[table, gain, pixel]
         )
     if settings.interpolate_invalid:
-        for i in range(n_invalid):
-            pixel = invalid_pixels[i]
-            if not calibration.pixel_valid[table, channel[pixel], pixel]:
-                _interpolate(
-                    charge, peak_time, pixel, table, calibration, neighbours, channel
-                )
-    n_listed = 0
-    for pixel in range(n_pixels):
-        if charge[pixel] >= settings.lowest_pe:
-            listed[n_listed] = pixel
-            n_listed += 1
-    return n_listed
+        for i in range(tables.n_invalid[table]):
+            _interpolate(
+                charge, peak_time, tables.invalid_pixels[table, i], table, calibration, neighbours,
+                channel,
+            )  # fmt: skip
+    return _list_candidates(charge, settings, listed)

@@ -1,0 +1,1 @@
+"""Pictures of events: what is read from a store, and how it is drawn."""

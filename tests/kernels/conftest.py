@@ -1,0 +1,158 @@
+"""Tools of the kernel tests: a kernel on every namespace, and two small cameras."""
+
+from functools import lru_cache, partial
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from astri_gpu.instrument.camera import CameraGeometry
+
+# Relative tolerances by dtype: what the order of a sum over a few hundred terms may change, with
+# room for the few ulp that the functions of the backends (atan2, hypot, exp) differ by.
+TOLERANCE = {np.dtype(np.float64): 1e-9, np.dtype(np.float32): 2e-5}
+
+
+def convert(tree, function):
+    """Apply `function` to every array of a tree of tuples, named tuples and dicts."""
+    if isinstance(tree, dict):
+        return {name: convert(item, function) for name, item in tree.items()}
+    if isinstance(tree, tuple):
+        items = [convert(item, function) for item in tree]
+        return type(tree)(*items) if hasattr(tree, "_fields") else tuple(items)
+    return function(tree)
+
+
+def leaves(tree, name=""):
+    """Return (name, array) of every array of a tree."""
+    if isinstance(tree, dict):
+        return [leaf for key, item in tree.items() for leaf in leaves(item, f"{name}.{key}")]
+    if isinstance(tree, tuple):
+        names = getattr(tree, "_fields", range(len(tree)))
+        pairs = zip(names, tree, strict=True)
+        return [leaf for key, item in pairs for leaf in leaves(item, f"{name}.{key}")]
+    return [(name, tree)]
+
+
+def to_host(array):
+    return array.get() if hasattr(array, "get") else np.asarray(array)
+
+
+def assert_same(found, expected, *, atol=0.0, scale=1.0):
+    """Compare two trees: dtype and NaN alike, numbers within `TOLERANCE` times `scale`."""
+    found, expected = leaves(found), leaves(expected)
+    assert [name for name, _ in found] == [name for name, _ in expected]
+    for (name, left), (_, right) in zip(found, expected, strict=True):
+        assert left.shape == right.shape, name
+        if left.dtype.kind == "f":
+            rtol = scale * max(TOLERANCE[left.dtype], TOLERANCE.get(right.dtype, 0))
+            np.testing.assert_allclose(left, right, rtol=rtol, atol=atol, err_msg=name)
+        else:
+            np.testing.assert_array_equal(left, right, err_msg=name)
+
+
+@lru_cache(maxsize=None)
+def _jitted(kernel, static):
+    import jax
+
+    return jax.jit(partial(kernel, **dict(static)))
+
+
+@pytest.fixture
+def call(xp):
+    """Return a function that runs a kernel on `xp` (compiled, on JAX), NumPy in and NumPy out.
+
+    Arrays are given positionally, what is static by keyword.
+    """
+
+    def on_device(value):
+        return xp.asarray(value) if isinstance(value, np.ndarray) else value
+
+    def run(kernel, *arguments, **static):
+        arguments = convert(arguments, on_device)
+        if xp.__name__.startswith("jax"):
+            import jax
+
+            with jax.numpy_rank_promotion("raise"):
+                found = _jitted(kernel, tuple(static.items()))(*arguments)
+        else:
+            found = kernel(*arguments, **static)
+        return convert(found, to_host)
+
+    return run
+
+
+@pytest.fixture
+def one_trace():
+    """Return a function that checks that JAX compiles a kernel once for all `batches`."""
+    jax = pytest.importorskip("jax")
+    jax.config.update("jax_enable_x64", True)
+
+    def check(kernel, *batches, scale=1.0, atol=0.0, **static):
+        traces = []
+
+        @jax.jit
+        def compiled(*arguments):
+            traces.append(1)
+            return kernel(*arguments, **static)
+
+        for batch in batches:
+            on_device = convert(
+                batch, lambda v: jax.numpy.asarray(v) if isinstance(v, np.ndarray) else v
+            )
+            found = convert(compiled(*on_device), to_host)
+            expected = convert(kernel(*batch, **static), np.asarray)
+            assert_same(found, expected, scale=scale, atol=atol)
+        assert len(traces) == 1
+
+    return check
+
+
+@pytest.fixture(name="assert_same")
+def _assert_same():
+    return assert_same
+
+
+class SmallCamera(NamedTuple):
+    """A camera of about a hundred pixels in the telescope frame, deg."""
+
+    lon: np.ndarray
+    lat: np.ndarray
+    area: np.ndarray
+    width: np.ndarray
+    border_1: np.ndarray
+    border_2: np.ndarray
+    edge: np.ndarray  # neighbours that share an edge, -1 = none
+    corner: np.ndarray  # neighbours that share an edge or a corner
+
+
+def _small_camera(x, y, shape, area):
+    geometry = CameraGeometry.from_pixels("small", x, y, np.full(len(x), area), shape)
+    sky = geometry.telescope_frame(180 / np.pi)  # 1 m is 1 deg
+    return SmallCamera(
+        *sky[:6], edge=geometry.neighbours, corner=geometry.neighbours_diagonal
+    )
+
+
+@pytest.fixture(scope="session")
+def hexagons():
+    """91 hexagonal pixels, 0.2 deg apart, in a ring of rings."""
+    rings, pitch = 5, 0.2
+    q, r = np.mgrid[-rings : rings + 1, -rings : rings + 1].reshape(2, -1)
+    inside = np.abs(q + r) <= rings
+    q, r = q[inside], r[inside]
+    x, y = pitch * (q + r / 2), pitch * np.sqrt(3) / 2 * r
+    return _small_camera(x, y, "hexagon", np.sqrt(3) / 2 * pitch**2)
+
+
+@pytest.fixture(scope="session")
+def squares():
+    """100 square pixels, 0.19 deg apart."""
+    y, x = 0.19 * (np.mgrid[:10, :10].reshape(2, -1) - 4.5)
+    return _small_camera(x, y, "square", 0.19**2)
+
+
+@pytest.fixture(scope="session", params=["hexagons", "squares"])
+def camera(request):
+    """Both small cameras, one after the other."""
+    return request.getfixturevalue(request.param)
