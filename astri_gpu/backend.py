@@ -13,6 +13,7 @@ The only module that imports jax or cupy, and only when they are asked for.
 import functools
 import os
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -177,6 +178,9 @@ class _Jax(Backend):
         # it. Products of matrices keep float32 instead of TF32.
         jax.config.update("jax_enable_x64", True)
         jax.config.update("jax_default_matmul_precision", "float32")
+        if jax.config.jax_compilation_cache_dir is None:
+            base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+            jax.config.update("jax_compilation_cache_dir", str(base / "astri_gpu" / "xla"))
         self._jax = jax
 
     def asarray(self, values: NDArray[Any]) -> Any:

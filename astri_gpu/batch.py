@@ -46,9 +46,10 @@ def read_batches(
     camera
         Name of the group of images.
     batch_size
-        Images in a batch; the last one of a shard is shorter.
+        Most images in a batch. A chunk of the store is the other limit (waveforms fill it with
+        few images), and the last batch of a shard is shorter.
     fixed_shape
-        Whether short batches are padded to `batch_size`.
+        Whether short batches are padded, so that all have one size.
 
     Raises
     ------
@@ -57,6 +58,8 @@ def read_batches(
     """
     path = f"dl0/image/{camera}"
     name = "waveform" if f"{path}/waveform" in store else "adc"
+    array = store.array(f"{path}/{name}")
+    batch_size = min(batch_size, array.chunks[0])
     for start, stop in store.blocks(f"{path}/{name}"):
         columns = store.read_table(
             path, ["event_index", "tel_id", "calibration_index"], start, stop

@@ -208,7 +208,8 @@ def time_constrained_clean(
     total = xp.sum(weight, axis=-1)
     mean = xp.sum(weight * time, axis=-1) / xp.where(total > 0, total, 1.0)
 
-    limit = xp.where(charge < 2 * picture, limit_core_ns, 2 * limit_core_ns)
+    limit = xp.asarray(limit_core_ns, dtype=xp.float64)
+    limit = xp.where(charge < 2 * picture, limit, 2 * limit)
     core = core & (xp.abs(peak_time - mean[:, None]) < limit)
     beside_core = (charge >= boundary) & (count_neighbours(core, neighbours) > 0) & ~core
     close = _close_in_time(xp, beside_core, peak_time, core, neighbours, limit_boundary_ns)

@@ -5,7 +5,7 @@ slots (`compaction`), on which every parameter is computed. `kernels.loops` hold
 compiled per-image loops; tests tie the two together.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from jaxtyping import Bool, Float, Int
 
@@ -29,9 +29,9 @@ from .parameters import (
 from .timing import Timing, timing
 
 __all__ = [
+    "CLEANING_METHODS",
     "COLUMNS",
     "COUNT_COLUMNS",
-    "CLEANING_METHODS",
     "CalibrationArrays",
     "CameraArrays",
     "ImageResult",
@@ -65,7 +65,8 @@ _GROUPS = (
     ("peak_time", Statistics),
     ("astri", AstriParameters),
 )
-COLUMNS = tuple(f"{name}_{field}" for name, group in _GROUPS for field in group._fields) + (
+COLUMNS = (
+    *(f"{name}_{field}" for name, group in _GROUPS for field in group._fields),
     "n_saturated_pixels",
     "image_flags",
 )
@@ -229,7 +230,7 @@ def clean_images(
     """
     xp = array_namespace(images.charge, is_shower)
     retry = xp.zeros(is_shower.shape, dtype=xp.int32)
-    shared = {
+    shared: dict[str, Any] = {
         "min_picture_neighbours": settings.min_picture_neighbours,
         "keep_isolated": settings.keep_isolated,
     }
@@ -259,7 +260,7 @@ def clean_images(
             n_slots=settings.n_slots,
             island_steps=settings.island_steps,
         )
-        retry = xp.where(overflow, RETRY_SLOTS, 0) | xp.where(resolved, 0, RETRY_ISLANDS)
+        retry = _bit(xp, overflow, RETRY_SLOTS) | _bit(xp, ~resolved, RETRY_ISLANDS)
     else:
         raise ValueError(
             f"cleaning is {settings.cleaning!r}: expected one of {', '.join(CLEANING_METHODS)}"
@@ -310,7 +311,7 @@ def image_parameters(
     size = island_sum(xp.ones(used.shape, dtype=xp.float32), used, label)
     islands = count_islands(used, label, size)
     moments = hillas(charge, used, lon, lat, area)
-    groups = {
+    groups: dict[str, Any] = {
         "hillas": moments,
         "leakage": leakage(charge, used, border_1, border_2),
         "concentration": concentration(charge, used, lon, lat, width, moments),
@@ -384,8 +385,7 @@ def image_chain(
         survivors = compact(mask, n_slots=settings.n_slots)._replace(overflow=survivors.overflow)
         slots = neighbour_slots(mask, survivors, camera.cleaning_neighbours)
         label, _ = label_islands(survivors.used, slots, steps=settings.island_steps)
-    retry = retry | xp.where(survivors.overflow, RETRY_SLOTS, 0)
-    retry = retry | xp.where(resolved, 0, RETRY_ISLANDS)
+    retry = retry | _bit(xp, survivors.overflow, RETRY_SLOTS) | _bit(xp, ~resolved, RETRY_ISLANDS)
 
     n_pixels = xp.sum(xp.astype(mask, xp.int32), axis=-1)
     charge = gather(images.charge, survivors)
@@ -402,10 +402,10 @@ def image_chain(
         settings=settings,
     )
     columns["image_flags"] = (
-        xp.where(n_pixels == 0, FLAG_EMPTY, 0)
-        | xp.where(parametrised, 0, FLAG_TOO_SMALL)
-        | xp.where(is_shower, 0, FLAG_NO_SHOWER)
-        | xp.where(columns["n_saturated_pixels"] > 0, FLAG_SATURATED, 0)
+        _bit(xp, n_pixels == 0, FLAG_EMPTY)
+        | _bit(xp, ~parametrised, FLAG_TOO_SMALL)
+        | _bit(xp, ~is_shower, FLAG_NO_SHOWER)
+        | _bit(xp, columns["n_saturated_pixels"] > 0, FLAG_SATURATED)
     )
     finished = {}
     for name in COLUMNS:
@@ -418,6 +418,11 @@ def image_chain(
             values = xp.astype(values, xp.float32)
         finished[name] = values
     return ImageResult(finished, images.charge, images.peak_time, mask, retry)
+
+
+def _bit(xp, condition, bit):
+    """Return `bit` where `condition`, elsewhere 0, int32."""
+    return xp.where(condition, xp.asarray(bit, dtype=xp.int32), 0)
 
 
 def _scatter_mask(xp, mask, survivors, kept):

@@ -102,6 +102,9 @@ def hillas(
     def mean(q):
         return xp.sum(weight * q, axis=-1) / safe_intensity
 
+    def root(q):  # negative charges may make a variance negative: that is no number
+        return xp.sqrt(xp.where(q >= 0, q, nan))
+
     lon, lat = per_image(xp, fov_lon), per_image(xp, fov_lat)
     area = per_image(xp, pixel_area)
     cog_lon, cog_lat = mean(lon), mean(lat)
@@ -131,10 +134,10 @@ def hillas(
     offset_variance = safe_divide(xp, s_ll, determinant)
     slope = safe_divide(xp, s_0 * s_lt - s_l * s_t, determinant)
     elongation = safe_divide(xp, width, length)
-    psi_uncertainty = xp.sqrt(slope_variance + slope**2) * (
+    psi_uncertainty = root(slope_variance + slope**2) * (
         1 + xp.tan(elongation * (math.pi / 2)) ** 2
     )
-    transverse_uncertainty = xp.sqrt(offset_variance * (1 + xp.sin(slope) ** 2))
+    transverse_uncertainty = root(offset_variance * (1 + xp.sin(slope) ** 2))
 
     # Charge fluctuations: projections of the centred second moments on the two axes.
     cos_2psi, sin_2psi = xp.cos(2 * psi)[:, None], xp.sin(2 * psi)[:, None]
@@ -144,10 +147,10 @@ def hillas(
     excess_mix = (delta_lon * delta_lat - covariance[:, None]) / safe_intensity[:, None]
     long_term = along * excess_lon + across * excess_lat + sin_2psi * excess_mix
     trans_term = across * excess_lon + along * excess_lat - sin_2psi * excess_mix
-    length_uncertainty = safe_divide(
-        xp, xp.sqrt(xp.sum(weight * long_term**2, axis=-1)), 2 * length
-    )
-    width_uncertainty = safe_divide(xp, xp.sqrt(xp.sum(weight * trans_term**2, axis=-1)), 2 * width)
+    length_error = root(xp.sum(weight * long_term**2, axis=-1))
+    width_error = root(xp.sum(weight * trans_term**2, axis=-1))
+    length_uncertainty = safe_divide(xp, length_error, 2 * length)
+    width_uncertainty = safe_divide(xp, width_error, 2 * width)
 
     degree = 180 / math.pi
     has_axis = has_charge & (length > 0)

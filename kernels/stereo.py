@@ -165,7 +165,7 @@ def _direction_by_planes(xp, used, weight, cog, second):
     crossing = _cross(
         tuple(of(c, first_slot) for c in normal), tuple(of(c, second_slot) for c in normal)
     )
-    upwards = xp.where(crossing[2] < 0, -1.0, 1.0)
+    upwards = xp.where(crossing[2] < 0, xp.asarray(-1.0, dtype=xp.float64), 1.0)
     crossing = tuple(c * upwards for c in crossing)
     both = of(used, first_slot) & of(used, second_slot)
     pair_weight = masked(xp, both, of(weight, first_slot) * of(weight, second_slot))

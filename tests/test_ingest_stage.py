@@ -8,7 +8,8 @@ import pytest
 
 from astri_gpu.config import IngestConfig
 from astri_gpu.errors import AstriError, PartialFailure, UsageError
-from astri_gpu.stages.ingest import output_names, run
+from astri_gpu.stages.ingest import run
+from astri_gpu.stages.units import output_names
 from astri_gpu.store import open_store
 
 MUONS = "gct_checs_muons.simtel.zst"
@@ -37,7 +38,7 @@ def test_stage_in_parallel_skips_bad_files_and_resumes(simtel, tmp_path, caplog)
         shutil.copy(simtel(name), tmp_path / name)
     pattern = [tmp_path / "*.*"]
     output = tmp_path / "stores"
-    with pytest.raises(PartialFailure, match=r"1 of 3 files failed.* is truncated after event 104"):
+    with pytest.raises(PartialFailure, match=r"1 of 3 inputs failed.* is truncated after event 104"):
         run(config(pattern, output, on_error="skip", n_workers=2))
     assert sorted(os.listdir(output)) == ["gct_checs_muons.zarr", "prod4_pixelsettings_v3.zarr"]
     caplog.clear()
@@ -59,7 +60,7 @@ def test_stage_stops_at_the_first_bad_file(simtel, tmp_path):
 def test_stage_with_every_file_bad(tmp_path):
     for name in ("a.simtel", "b.simtel"):
         (tmp_path / name).write_text("not this")
-    with pytest.raises(AstriError, match="2 of 2 files failed") as caught:
+    with pytest.raises(AstriError, match="2 of 2 inputs failed") as caught:
         run(config([tmp_path / "*.simtel"], tmp_path / "out", on_error="skip", n_workers=1))
     assert caught.value.exit_code == 1
 
@@ -74,7 +75,7 @@ def test_stage_inputs_that_do_not_fit(simtel, tmp_path):
         run(config([simtel(MUONS), simtel(SINGLE)], tmp_path / "a.zarr"))
     (tmp_path / "out").mkdir()
     (tmp_path / "a.zarr").rename(tmp_path / "out" / "prod4_pixelsettings_v3.zarr")
-    with pytest.raises(UsageError, match=r"was made from gct_checs_muons.simtel.zst"):
+    with pytest.raises(UsageError, match=r"was made by ingest from gct_checs_muons.simtel.zst"):
         run(config([simtel(MUONS), simtel(SINGLE)], tmp_path / "out"))
 
 

@@ -23,7 +23,7 @@ CIRCLE_CORNERS = 20
 def pixel_polygons(geometry: CameraGeometry, sky: TelescopeGeometry) -> Floats:
     """Return the corners of all pixels on the sky, (pixel, corner, 2) as fov_lon, fov_lat in deg.
 
-    Sides of squares and hexagons face the edge neighbours, whatever the camera is rotated by.
+    Sides of squares and hexagons face the nearest pixels, whatever the camera is rotated by.
     """
     centre = np.stack([sky.fov_lon, sky.fov_lat], axis=-1)
     if geometry.shape == "circle":
@@ -31,18 +31,20 @@ def pixel_polygons(geometry: CameraGeometry, sky: TelescopeGeometry) -> Floats:
     else:
         corners = 6 if geometry.shape == "hexagon" else 4
         radius = sky.pixel_width / (2 * np.cos(np.pi / corners))
-        first = _side_angle(geometry, centre, corners) + np.pi / corners
+        first = _side_angle(centre, corners) + np.pi / corners
     angle = first + 2 * np.pi * np.arange(corners) / corners
     unit = np.stack([np.cos(angle), np.sin(angle)], axis=-1)
     return centre[:, None, :] + radius[:, None, None] * unit
 
 
-def _side_angle(geometry: CameraGeometry, centre: Floats, corners: int) -> float:
-    """Return the direction of the edge neighbours (rad), modulo the symmetry of the shape."""
-    pixel, slot = np.nonzero(geometry.neighbours >= 0)
-    if not pixel.size:
+def _side_angle(centre: Floats, corners: int) -> float:
+    """Return the direction of the nearest pixels (rad), modulo the symmetry of the shape."""
+    from scipy.spatial import cKDTree
+
+    if len(centre) < 2:
         return 0.0
-    step = centre[geometry.neighbours[pixel, slot]] - centre[pixel]
+    _, nearest = cKDTree(centre).query(centre, k=2)
+    step = centre[nearest[:, 1]] - centre
     phase = corners * np.arctan2(step[:, 1], step[:, 0])
     return float(np.arctan2(np.sin(phase).mean(), np.cos(phase).mean()) / corners)
 
@@ -89,8 +91,7 @@ def draw_camera(axes: "Axes", event: EventScene, image: ImageScene, colour: str)
     geometry = image.camera.geometry
     sky = geometry.telescope_frame(image.focal_length_m)
     polygons = pixel_polygons(geometry, sky)
-    values = np.ma.masked_invalid(image.values)
-    low, high = _limits(values, image.calibrated)
+    values = np.ma.masked_invalid(np.asarray(image.values))
     pixels = PolyCollection(
         list(polygons),
         array=values,
@@ -98,7 +99,7 @@ def draw_camera(axes: "Axes", event: EventScene, image: ImageScene, colour: str)
         edgecolors="face",
         linewidths=0.6,
     )
-    pixels.set_clim(low, high)
+    pixels.set_clim(*_limits(values, image.calibrated))
     axes.add_collection(pixels)
     if image.mask is not None and image.mask.any():
         axes.add_collection(
@@ -141,9 +142,7 @@ def _draw_ellipse(axes: "Axes", image: ImageScene, reach: float) -> None:
     axes.plot(*ellipse.axis(4 * reach), color=style.ELLIPSE, lw=0.5, ls=(0, (7, 5)), alpha=0.7)
     axes.plot(*ellipse.contour(1), color=style.ELLIPSE, lw=0.5, alpha=0.8)
     axes.plot(*ellipse.contour(2), color=style.ELLIPSE, lw=0.9)
-    axes.plot(
-        ellipse.fov_lon, ellipse.fov_lat, marker=".", ms=3, color=style.ELLIPSE, ls="", mew=0
-    )
+    axes.plot(ellipse.fov_lon, ellipse.fov_lat, marker=".", ms=3, color=style.ELLIPSE, ls="", mew=0)
 
 
 def _draw_directions(axes: "Axes", event: EventScene, image: ImageScene, reach: float) -> None:

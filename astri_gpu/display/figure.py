@@ -61,21 +61,19 @@ def event_figure(event: EventScene, what: str, dpi: int) -> "Figure":
     columns, rows = _grid(len(shown), beside_array=what == "event")
     with rc_context(style.STYLE):
         figure = Figure(figsize=_size(what, columns, rows), dpi=dpi, layout="constrained")
-        text = fill(headline(event), int(CHARACTERS_PER_INCH * figure.get_figwidth() * 0.6))
+        text = fill(headline(event), int(CHARACTERS_PER_INCH * figure.get_figwidth() * 0.65))
         figure.suptitle(text, fontsize=style.FONTS["title"], x=0.01, ha="left")
+        left: Any = figure
+        right: Any = figure
         if what == "event":
-            left, right = figure.subfigures(
-                1, 2, width_ratios=[figure.get_figwidth() - ARRAY_INCH, ARRAY_INCH], wspace=0.01
-            )
-        else:
-            left = right = figure.subfigures(1, 1)
+            widths = [figure.get_figwidth() - ARRAY_INCH, ARRAY_INCH]
+            parts: Any = figure.subfigures(1, 2, width_ratios=widths, wspace=0.01)
+            left, right = parts
         if what != "array":
             _draw_images(left, event, columns, rows)
-        if what == "event":
-            ground, field = right.subplots(2, 1)
-        elif what == "array":
-            ground, field = right.subplots(1, 2)
         if what != "images":
+            shape = (2, 1) if what == "event" else (1, 2)
+            ground, field = right.subplots(*shape)
             draw_ground(ground, event)
             draw_field_of_view(field, event)
         _legend(figure, event, what, notes(event, len(shown)))
@@ -97,7 +95,8 @@ def notes(event: EventScene, n_shown: int) -> str:
 
 def _grid(n_images: int, beside_array: bool) -> tuple[int, int]:
     """Return columns and rows of the camera images."""
-    columns = min(4, math.ceil(math.sqrt(n_images * (1.0 if beside_array else 1.5)))) or 1
+    columns = math.ceil(math.sqrt(n_images * (1.0 if beside_array else 1.5)))
+    columns = max(1, min(columns, n_images, 4))
     return columns, max(1, math.ceil(n_images / columns))
 
 

@@ -29,7 +29,7 @@ CAMERA_COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f0
 
 FONTS = {"title": 12.0, "panel": 8.5, "label": 8.0, "tick": 6.5, "note": 7.5}
 
-STYLE: dict[str, Any] = {
+STYLE: dict[Any, Any] = {
     "font.family": "sans-serif",
     "font.sans-serif": ["DejaVu Sans"],
     "font.size": FONTS["label"],

@@ -105,16 +105,17 @@ def _save(figure: "Figure", path: Path) -> None:
     partial = path.with_name(path.name + ".partial")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Fonts and colours are looked up when the text is drawn.
-        with rc_context(STYLE), partial.open("wb") as stream:
-            figure.savefig(
-                stream, format="png", dpi="figure", metadata={"Software": "astri_gpu"}
-            )
-        os.replace(partial, path)
+        try:
+            # Fonts and colours are looked up when the text is drawn.
+            with rc_context(STYLE), partial.open("wb") as stream:
+                figure.savefig(
+                    stream, format="png", dpi="figure", metadata={"Software": "astri_gpu"}
+                )
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
     except OSError as error:
         raise AstriError(
             f"The picture {path} cannot be written ({error.strerror or error}): choose another "
             "output or free space."
         ) from error
-    finally:
-        partial.unlink(missing_ok=True)

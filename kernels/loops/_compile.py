@@ -6,7 +6,9 @@ compiles them again for the device. Compiled code is kept between runs.
 
 import hashlib
 import os
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numba
 
@@ -17,10 +19,10 @@ def _cache_folder() -> str | None:
     """Return a folder for compiled code, one per state of the sources; None if not writable.
 
     Numba looks only at the file of the outermost function to decide whether its cache is stale;
-    a digest of all files of this package makes a change in any of them count.
+    a digest of all kernels makes a change in any of them count.
     """
     digest = hashlib.sha256(numba.__version__.encode())
-    for source in sorted(Path(__file__).parent.glob("*.py")):
+    for source in sorted(Path(__file__).parents[1].rglob("*.py")):
         digest.update(source.read_bytes())
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     folder = base / "astri_gpu" / f"loops-{digest.hexdigest()[:16]}"
@@ -34,17 +36,38 @@ def _cache_folder() -> str | None:
 _FOLDER = _cache_folder()
 
 
-def compiled(function=None, *, parallel=False):
-    """Return `function` compiled without the GIL; division by zero gives inf or NaN."""
+def compiled(
+    function: Callable | None = None, *, parallel: bool = False, counted: bool = False
+) -> Any:
+    """Return `function` compiled without the GIL; division by zero gives inf or NaN.
 
-    def decorate(f):
-        before = numba.config.CACHE_DIR
+    Parameters
+    ----------
+    parallel : its loops over `numba.prange` are shared out over threads
+    counted : it creates or returns arrays. All other functions borrow theirs from the caller, so
+        that counting references, which took longer than the work itself, is left out
+
+    Notes
+    -----
+    All but the parallel functions are pasted into their callers: Numba passes a tuple of arrays as
+    hundreds of numbers.
+    """
+    numba_config: Any = numba.config  # its attributes are set at run time
+
+    def decorate(f: Callable) -> Any:
+        before = numba_config.CACHE_DIR
         try:
-            numba.config.CACHE_DIR = _FOLDER or before
+            numba_config.CACHE_DIR = _FOLDER or before
             return numba.njit(
-                f, nogil=True, error_model="numpy", parallel=parallel, cache=_FOLDER is not None
+                f,
+                nogil=True,
+                error_model="numpy",
+                parallel=parallel,
+                forceinline=not parallel,
+                _nrt=counted,
+                cache=_FOLDER is not None,
             )
         finally:
-            numba.config.CACHE_DIR = before
+            numba_config.CACHE_DIR = before
 
     return decorate if function is None else decorate(function)

@@ -36,7 +36,11 @@ def clear(state, listed, n_listed):
 
 
 @compiled
-def _mark_thresholds(state, listed, n_listed, charge, channel, table, calibration, settings):
+def _mark_thresholds(
+    state, listed, n_listed, charge, channel, table, calibration, settings, bright
+):
+    """Mark PICTURE, BOUNDARY and SECOND; list the `bright` PICTURE pixels and return how many."""
+    n_bright = 0
     for i in range(n_listed):
         pixel = listed[i]
         picture = settings.picture_pe
@@ -51,22 +55,24 @@ def _mark_thresholds(state, listed, n_listed, charge, channel, table, calibratio
         if charge[pixel] >= settings.second_boundary_pe:
             marks |= SECOND
         state[pixel] = marks
+        bright[n_bright] = pixel
+        n_bright += marks & PICTURE
+    return n_bright
 
 
 @compiled
-def _mark_tailcuts(state, listed, n_listed, neighbours, settings):
+def _mark_tailcuts(state, listed, n_listed, bright, n_bright, neighbours, settings):
     """Mark CORE and MASK by two thresholds, then by a third if asked for."""
     needed = 0 if settings.keep_isolated else settings.min_picture_neighbours
-    for i in range(n_listed):
-        pixel = listed[i]
-        if state[pixel] & PICTURE and (
-            needed == 0 or _count(state, neighbours, pixel, PICTURE) >= needed
-        ):
-            state[pixel] |= CORE
-    for i in range(n_listed):
-        pixel = listed[i]
-        if not state[pixel] & CORE:
-            continue
+    n_core = 0
+    for i in range(n_bright):
+        pixel = bright[i]
+        core = needed == 0 or _count(state, neighbours, pixel, PICTURE) >= needed
+        state[pixel] |= CORE * core
+        bright[n_core] = pixel
+        n_core += core
+    for i in range(n_core):
+        pixel = bright[i]
         beside = 0
         for k in range(neighbours.shape[1]):
             other = neighbours[pixel, k]
@@ -112,9 +118,8 @@ def _close_neighbours(state, neighbours, pixel, bit, peak_time, limit_ns):
     n = 0
     for k in range(neighbours.shape[1]):
         other = neighbours[pixel, k]
-        if other >= 0 and state[other] & bit:
-            if abs(peak_time[other] - peak_time[pixel]) < limit_ns:
-                n += 1
+        if state[other] & bit and abs(peak_time[other] - peak_time[pixel]) < limit_ns:
+            n += 1
     return n
 
 
@@ -192,13 +197,15 @@ def clean(
     n_listed, n_survivors
         `listed` grows when the mask is dilated; all listed pixels carry marks in `state`.
     """
-    _mark_thresholds(state, listed, n_listed, charge, channel, table, calibration, settings)
+    n_bright = _mark_thresholds(
+        state, listed, n_listed, charge, channel, table, calibration, settings, stack
+    )
     if settings.cleaning == TIME_CONSTRAINED:
         _mark_time_constrained(
             state, listed, n_listed, charge, peak_time, neighbours, settings, stack, label, island
         )
     else:
-        _mark_tailcuts(state, listed, n_listed, neighbours, settings)
+        _mark_tailcuts(state, listed, n_listed, stack, n_bright, neighbours, settings)
     if settings.min_core_pixels > 0:
         n_core = 0
         for i in range(n_listed):

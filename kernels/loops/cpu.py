@@ -14,7 +14,7 @@ from .settings import Scratch
 __all__ = ["ImageLoops", "prepare"]
 
 
-@compiled(parallel=True)
+@compiled(parallel=True, counted=True)
 def _run_sums(
     adc, calibration_index, is_shower, camera, calibration, tables, settings, scratch, columns,
     charge, peak_time, mask,
@@ -30,7 +30,7 @@ def _run_sums(
             )  # fmt: skip
 
 
-@compiled(parallel=True)
+@compiled(parallel=True, counted=True)
 def _run_waveforms(
     adc, calibration_index, is_shower, camera, calibration, tables, settings, scratch, columns,
     charge, peak_time, mask,

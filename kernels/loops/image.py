@@ -20,7 +20,7 @@ __all__ = ["process_sum_image", "process_waveform_image", "worker_scratch"]
 IMAGE_FLAGS = COLUMNS.index("image_flags")
 
 
-@compiled
+@compiled(counted=True)
 def worker_scratch(scratch, worker):
     """Return the work space of one worker."""
     return Scratch(

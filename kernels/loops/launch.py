@@ -16,7 +16,14 @@ from .parameters import N_VALUES
 from .settings import CandidateTables, LoopSettings, Scratch, loop_settings
 from .signal import candidate_threshold
 
-__all__ = ["LoopInputs", "columns_of", "loop_inputs", "make_outputs", "make_scratch"]
+__all__ = [
+    "LoopInputs",
+    "columns_of",
+    "loop_inputs",
+    "make_outputs",
+    "make_scratch",
+    "scratch_bytes",
+]
 
 
 class LoopInputs(NamedTuple):
@@ -83,37 +90,59 @@ def _candidate_tables(calibration, settings, dtype):
     return CandidateTables(threshold, pixels, n_invalid)
 
 
-def make_scratch(n_workers: int, n_pixels: int, n_samples: int, empty, zeros) -> Scratch:
+def make_scratch(
+    n_workers: int, n_pixels: int, n_samples: int, empty, zeros, *, interleaved: bool = False
+) -> Scratch:
     """Return work space for `n_workers` images at a time.
 
     Parameters
     ----------
     n_samples : of the waveforms; 0 for cameras with one count per pixel
     empty, zeros : allocators (shape, dtype) of an array namespace
+    interleaved : lists are laid out with the worker last: threads of a GPU that go through their
+        lists together then touch neighbouring addresses
     """
-    pixel = (n_workers, n_pixels)
+
+    def array(shape, dtype):
+        return empty((n_workers, *shape), dtype)
+
+    def ordered(shape, dtype):
+        if not interleaved:
+            return array(shape, dtype)
+        last = empty((*shape, n_workers), dtype)
+        return last.transpose(len(shape), *range(len(shape)))
+
+    pixel = (n_pixels,)
     return Scratch(
-        charge=zeros(pixel, np.float32),
-        peak_time=zeros(pixel, np.float32),
+        charge=array(pixel, np.float32),
+        peak_time=zeros((n_workers, n_pixels), np.float32),
         state=zeros((n_workers, n_pixels + 1), np.uint8),
-        channel=zeros(pixel, np.uint8),
-        waveform=empty((n_workers, n_pixels if n_samples else 1, max(n_samples, 1)), np.float32),
-        samples=empty((n_workers, max(n_samples, 1)), np.float32),
-        listed=empty(pixel, np.int32),
-        stack=empty(pixel, np.int32),
-        label=empty(pixel, np.int32),
-        island=empty((n_workers, n_pixels + 1, 2), np.float64),
-        survivors=empty(pixel, np.int32),
-        values=empty((n_workers, N_VALUES, n_pixels), np.float64),
-        row=empty((n_workers, len(COLUMNS)), np.float32),
+        channel=array(pixel, np.uint8),
+        waveform=array((n_pixels if n_samples else 1, max(n_samples, 1)), np.float32),
+        samples=ordered((max(n_samples, 1),), np.float32),
+        listed=ordered(pixel, np.int32),
+        stack=ordered(pixel, np.int32),
+        label=array(pixel, np.int32),
+        island=ordered((n_pixels + 1, 2), np.float64),
+        survivors=ordered(pixel, np.int32),
+        values=ordered((N_VALUES, n_pixels), np.float64),
+        row=ordered((len(COLUMNS),), np.float32),
     )
+
+
+def scratch_bytes(n_pixels: int, n_samples: int) -> int:
+    """Return the size of the work space of one worker, bytes."""
+    arrays = make_scratch(1, n_pixels, n_samples, np.empty, np.empty)
+    return sum(array.nbytes for array in arrays)
 
 
 def make_outputs(n_images: int, n_pixels: int, dense: bool, empty):
     """Return uninitialised columns (column, image), charge, peak time and mask (image, pixel)."""
     shape = (n_images, n_pixels) if dense else (1, 0)
+    # Columns a power of two apart would fall on each other in the cache.
+    matrix = empty((len(COLUMNS), n_images + 16), np.float32)
     return (
-        empty((len(COLUMNS), n_images), np.float32),
+        matrix[:, :n_images],
         empty(shape, np.float32),
         empty(shape, np.float32),
         empty(shape, np.bool_),

@@ -84,7 +84,7 @@ def _write_hillas(row, values, pixels, n, camera):
 
     Returns
     -------
-    intensity, cog_lon, cog_lat, length, width, psi (rad)
+    intensity, cog_lon, cog_lat, length, width, psi (rad), cos_psi, sin_psi, third moment along
     """
     intensity, cog_lon, cog_lat = 0.0, 0.0, 0.0
     for i in range(n):
@@ -108,8 +108,7 @@ def _write_hillas(row, values, pixels, n, camera):
     if psi < VERTICAL - math.pi / 2:
         psi += math.pi
     cos_psi, sin_psi = math.cos(psi), math.sin(psi)
-    cos_2psi, sin_2psi = math.cos(2 * psi), math.sin(2 * psi)
-    along_share, across_share = (1 + cos_2psi) / 2, (1 - cos_2psi) / 2
+    along_share, across_share, sin_2psi = cos_psi**2, sin_psi**2, 2 * cos_psi * sin_psi
     l_2, l_3, l_4, t_2 = 0.0, 0.0, 0.0, 0.0
     s_0, s_l, s_ll, s_t, s_lt = 0.0, 0.0, 0.0, 0.0, 0.0
     long_error, trans_error = 0.0, 0.0
@@ -146,7 +145,7 @@ def _write_hillas(row, values, pixels, n, camera):
     row[HILLAS] = intensity
     row[HILLAS + 3] = cog_lon
     row[HILLAS + 4] = cog_lat
-    row[HILLAS + 5] = math.hypot(cog_lon, cog_lat)
+    row[HILLAS + 5] = math.sqrt(cog_lon**2 + cog_lat**2)
     row[HILLAS + 6] = math.atan2(cog_lat, cog_lon) * DEGREE
     row[HILLAS + 7] = length
     row[HILLAS + 9] = width
@@ -164,7 +163,7 @@ def _write_hillas(row, values, pixels, n, camera):
         row[HILLAS + 13] = math.sqrt(_ratio(s_ll, determinant) * (1 + sine * sine))
         if width > 0:
             row[HILLAS + 10] = math.sqrt(trans_error) / intensity / (2 * width)
-    return intensity, cog_lon, cog_lat, length, width, psi, l_3 / intensity
+    return intensity, cog_lon, cog_lat, length, width, psi, cos_psi, sin_psi, l_3 / intensity
 
 
 @compiled
@@ -222,7 +221,7 @@ def _write_islands(row, island, n_islands, n):
 
 @compiled
 def _write_astri(row, values, pixels, n, state, settings, intensity, cog_lon, cog_lat, length, psi,
-                 third, main_charge, n_islands):  # fmt: skip
+                 axis_lon, axis_lat, third, main_charge, n_islands):  # fmt: skip
     """Write the ASTRI parameters."""
     brightest, highest, second, n_core = 0, -1.0, 0.0, 0
     for i in range(n):
@@ -237,13 +236,12 @@ def _write_astri(row, values, pixels, n, state, settings, intensity, cog_lon, co
             n_core += 1
     d_lon, d_lat = values[LON, brightest] - cog_lon, values[LAT, brightest] - cog_lat
     row[ASTRI] = (highest + second) / intensity
-    row[ASTRI + 2] = math.hypot(d_lon, d_lat)
+    row[ASTRI + 2] = math.sqrt(d_lon**2 + d_lat**2)
     row[ASTRI + 4] = row[LEAKAGE + 2]
     s_lon, s_lat = cog_lon - settings.source_fov_lon, cog_lat - settings.source_fov_lat
-    dist = math.hypot(s_lon, s_lat)
+    dist = math.sqrt(s_lon**2 + s_lat**2)
     row[ASTRI + 6] = dist
     if length > 0:
-        axis_lon, axis_lat = math.cos(psi), math.sin(psi)
         miss = axis_lon * s_lat - axis_lat * s_lon
         row[ASTRI + 1] = values[ALONG, brightest]
         row[ASTRI + 3] = math.copysign(abs(third) ** (1 / 3), third)
@@ -278,7 +276,7 @@ def write_parameters(
         values[LAT, i] = camera.fov_lat[pixel]
         values[CHARGE, i] = charge[pixel]
         values[TIME, i] = peak_time[pixel]
-    intensity, cog_lon, cog_lat, length, width, psi, third = _write_hillas(
+    intensity, cog_lon, cog_lat, length, width, psi, cos_psi, sin_psi, third = _write_hillas(
         row, values, pixels, n, camera
     )
     _write_shares(row, values, pixels, n, camera, intensity, cog_lon, cog_lat, length, width)
@@ -295,5 +293,5 @@ def write_parameters(
         _write_statistics(row, PEAK_TIME, values[TIME], n)
     _write_astri(
         row, values, pixels, n, state, settings, intensity, cog_lon, cog_lat, length, psi,
-        third, main_charge, n_islands,
+        cos_psi, sin_psi, third, main_charge, n_islands,
     )  # fmt: skip

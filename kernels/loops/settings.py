@@ -4,9 +4,9 @@ from typing import NamedTuple
 
 import numpy as np
 
+from .._types import Array
 from ..calibration import EXTRACTORS
 from ..image_chain import CLEANING_METHODS, ImageSettings
-from .._types import Array
 
 __all__ = ["LoopSettings", "Scratch", "loop_settings"]
 
@@ -79,12 +79,16 @@ def loop_settings(settings: ImageSettings, *, dense: bool) -> LoopSettings:
     lowest = min(thresholds["picture_pe"], thresholds["boundary_pe"])
     if settings.cleaning == "mars":
         lowest = min(lowest, thresholds["second_boundary_pe"])
-    values = settings._asdict() | thresholds | {
-        "extractor": EXTRACTORS.index(settings.extractor),
-        "cleaning": CLEANING_METHODS.index(settings.cleaning),
-        "lowest_pe": lowest,
-        "dense": dense or settings.dilate_rows > 0,
-    }
+    values = (
+        settings._asdict()
+        | thresholds
+        | {
+            "extractor": EXTRACTORS.index(settings.extractor),
+            "cleaning": CLEANING_METHODS.index(settings.cleaning),
+            "lowest_pe": lowest,
+            "dense": dense or settings.dilate_rows > 0,
+        }
+    )
     as_type = LoopSettings.__annotations__
     return LoopSettings(**{name: as_type[name](values[name]) for name in LoopSettings._fields})
 

@@ -77,7 +77,7 @@ def fit_timing(x, y, n, settings, residual, ordered):
     """
     if n < 3:
         return math.nan, math.nan, math.nan
-    n_kept = int(math.floor(KEPT_SHARE * n))
+    n_kept = int(KEPT_SHARE * n)
     if n_kept < 3:
         n_kept = n
     best_error, best_slope, best_intercept = math.inf, math.nan, math.nan
@@ -85,11 +85,11 @@ def fit_timing(x, y, n, settings, residual, ordered):
         for i in range(n):
             residual[i] = 0.0
         if start > 0:
-            first = int(math.floor(n * ((start * R2_FIRST) % 1.0)))
-            step = 1 + int(math.floor((n - 1) * ((start * R2_SECOND) % 1.0)))
+            first = int(n * ((start * R2_FIRST) % 1.0))
+            step = 1 + int((n - 1) * ((start * R2_SECOND) % 1.0))
             second = (first + step) % n
             for i in range(n):
-                residual[i] = 0.0 if i == first or i == second else 1.0
+                residual[i] = 0.0 if i in (first, second) else 1.0
         slope, intercept = _fit(x, y, residual, 0.0, n)
         limit = 0.0
         for _ in range(settings.timing_steps):

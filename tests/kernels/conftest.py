@@ -1,6 +1,6 @@
 """Tools of the kernel tests: a kernel on every namespace, and two small cameras."""
 
-from functools import lru_cache, partial
+from functools import cache, partial
 from typing import NamedTuple
 
 import numpy as np
@@ -26,7 +26,9 @@ def convert(tree, function):
 def leaves(tree, name=""):
     """Return (name, array) of every array of a tree."""
     if isinstance(tree, dict):
-        return [leaf for key, item in tree.items() for leaf in leaves(item, f"{name}.{key}")]
+        return [
+            leaf for key, item in sorted(tree.items()) for leaf in leaves(item, f"{name}.{key}")
+        ]
     if isinstance(tree, tuple):
         names = getattr(tree, "_fields", range(len(tree)))
         pairs = zip(names, tree, strict=True)
@@ -51,7 +53,7 @@ def assert_same(found, expected, *, atol=0.0, scale=1.0):
             np.testing.assert_array_equal(left, right, err_msg=name)
 
 
-@lru_cache(maxsize=None)
+@cache
 def _jitted(kernel, static):
     import jax
 
@@ -129,9 +131,7 @@ class SmallCamera(NamedTuple):
 def _small_camera(x, y, shape, area):
     geometry = CameraGeometry.from_pixels("small", x, y, np.full(len(x), area), shape)
     sky = geometry.telescope_frame(180 / np.pi)  # 1 m is 1 deg
-    return SmallCamera(
-        *sky[:6], edge=geometry.neighbours, corner=geometry.neighbours_diagonal
-    )
+    return SmallCamera(*sky[:6], edge=geometry.neighbours, corner=geometry.neighbours_diagonal)
 
 
 @pytest.fixture(scope="session")

@@ -76,8 +76,10 @@ def test_gain_pedestal_and_conversion_equal_the_loop(call, assert_same, n_gains,
     assert found.dtype == np.float32
     assert channel.dtype == np.int8
     assert_same(found, expected.astype(np.float32), atol=1e-5)
-    assert_same(call(cal.take_gain, pedestal, channel), np.take_along_axis(
-        pedestal, channel[:, None].astype(int), axis=1)[:, 0])
+    assert_same(
+        call(cal.take_gain, pedestal, channel),
+        np.take_along_axis(pedestal, channel[:, None].astype(int), axis=1)[:, 0],
+    )
 
 
 def test_gain_switches_above_the_threshold_only(call):
@@ -118,9 +120,7 @@ def test_broken_pixels_do_not_move_the_peaks_of_others(call, camera, extractor):
 def test_padding_is_inert(call, assert_same, camera):
     waveform, valid = waveforms(camera)
     neighbours = camera.edge
-    found = call(
-        cal.extract, waveform, valid, neighbours, extractor="neighbour_peak", **EXTRACT
-    )
+    found = call(cal.extract, waveform, valid, neighbours, extractor="neighbour_peak", **EXTRACT)
     # One more image, one more pixel that is not valid, one more column of no neighbours.
     n_images, n_pixels, n_samples = waveform.shape
     more = np.full((n_images + 1, n_pixels + 1, n_samples), 1e6, dtype=np.float32)
@@ -189,7 +189,9 @@ def test_charge_scales_and_time_stays(squares, scale, seed):
     for extractor in cal.EXTRACTORS:
         arguments = (valid, squares.edge)
         one = cal.extract(waveform, *arguments, extractor=extractor, **EXTRACT)
-        other = cal.extract(waveform * np.float32(scale), *arguments, extractor=extractor, **EXTRACT)
+        other = cal.extract(
+            waveform * np.float32(scale), *arguments, extractor=extractor, **EXTRACT
+        )
         np.testing.assert_array_equal(other.charge, one.charge * scale)
         np.testing.assert_array_equal(other.peak_time, one.peak_time)
 

@@ -15,9 +15,7 @@ def random_mask(camera, n_images=6, share=0.15, seed=1):
 def slow_slots(mask, neighbours, n_slots):
     """For every survivor of one image, the slots of the neighbours that survived."""
     pixels = [int(p) for p in np.nonzero(mask)[0]][:n_slots]
-    return pixels, [
-        [pixels.index(n) if n in pixels else -1 for n in neighbours[p]] for p in pixels
-    ]
+    return pixels, [[pixels.index(n) if n in pixels else -1 for n in neighbours[p]] for p in pixels]
 
 
 @pytest.mark.parametrize("n_slots", [1, 8, 40, 1000])
@@ -61,9 +59,7 @@ def test_more_slots_and_more_pixels_change_nothing(call, camera):
     table = np.full((mask.shape[1] + 5, camera.edge.shape[1] + 1), -1, dtype=np.int32)
     table[:-5, :-1] = camera.edge
     slots = call(co.neighbour_slots, mask, few, camera.edge)
-    np.testing.assert_array_equal(
-        call(co.neighbour_slots, padded, again, table)[:, :, :-1], slots
-    )
+    np.testing.assert_array_equal(call(co.neighbour_slots, padded, again, table)[:, :, :-1], slots)
 
 
 def test_nan_of_other_pixels_is_not_gathered(call, squares):

@@ -170,5 +170,6 @@ def test_one_trace_for_two_batches(one_trace, squares):
     labelled = [(used, isl.label_islands(used, a, steps=STEPS)[0]) for used, a in batches]
     sizes = [(np.ones(used.shape, dtype=np.float32), used, label) for used, label in labelled]
     one_trace(isl.island_sum, *sizes)
-    one_trace(isl.count_islands, *[(*b, isl.island_sum(*s)) for b, s in zip(
-        labelled, sizes, strict=True)])
+    one_trace(
+        isl.count_islands, *[(*b, isl.island_sum(*s)) for b, s in zip(labelled, sizes, strict=True)]
+    )

@@ -1,0 +1,140 @@
+"""CUDA launch of the image loops: one thread an image, on CuPy arrays where they are."""
+
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..image_chain import CalibrationArrays, CameraArrays, ImageResult, ImageSettings
+from .launch import LoopInputs, columns_of, loop_inputs, make_outputs, make_scratch, scratch_bytes
+from .settings import Scratch
+
+__all__ = ["CudaImageLoops", "prepare"]
+
+BLOCK = 64  # threads; small, because a thread that loops over an image needs many registers
+WORKERS_PER_PROCESSOR = 256
+SCRATCH_SHARE = 0.25  # of the free memory at most
+
+
+class CudaImageLoops(NamedTuple):
+    """The chain of one camera, ready to run on a GPU; made by `prepare`."""
+
+    inputs: LoopInputs
+    scratch: Scratch
+    xp: Any
+    kernels: Any
+
+    def __call__(self, adc, calibration_index, is_shower) -> ImageResult:
+        """Return the parameters of a batch; arguments as in `image_chain`, CuPy arrays.
+
+        The kernel is queued on CuPy's current stream and not waited for. Charges, times and masks
+        are filled if the loops were prepared for it; `retry` is zero, because loops need no fixed
+        number of slots.
+        """
+        xp = self.xp
+        n_images, n_pixels = adc.shape[0], adc.shape[2]
+        outputs = make_outputs(n_images, n_pixels, self.inputs.settings.dense, xp.empty)
+        n_workers = min(n_images, self.scratch.charge.shape[0])
+        if n_images > 0:
+            run = self.kernels.run_sums if adc.ndim == 3 else self.kernels.run_waveforms
+            arguments = [
+                _device_view(self.kernels.cuda, array)
+                for array in (adc, calibration_index, is_shower, *outputs)
+            ]
+            grid = -(-n_workers // BLOCK), min(n_workers, BLOCK), _stream(self.kernels.cuda, xp)
+            run[grid](*arguments[:3], *self.inputs, self.scratch, *arguments[3:])
+        columns, charge, peak_time, mask = outputs
+        retry = xp.zeros(n_images, dtype=xp.int32)
+        return ImageResult(columns_of(columns), charge, peak_time, mask, retry)
+
+
+def _device_view(cuda, array):
+    """Return a CuPy array as Numba takes it, without a copy; the simulator's NumPy array as is."""
+    if hasattr(array, "__cuda_array_interface__"):
+        return cuda.as_cuda_array(array, sync=False)
+    return array
+
+
+def _stream(cuda, xp):
+    """Return CuPy's current stream; 0, the default stream, in the simulator."""
+    if xp is np:
+        return 0
+    return cuda.external_stream(xp.cuda.get_current_stream().ptr)
+
+
+def _load_kernels():
+    try:
+        from . import cuda_kernels
+    except ImportError as error:
+        raise RuntimeError(
+            f"The compiled GPU kernels need numba-cuda, which cannot be imported ({error}): "
+            "install the extra cuda12 or cuda13, or choose the CPU."
+        ) from error
+    if not cuda_kernels.cuda.is_available():
+        raise RuntimeError(
+            "The compiled GPU kernels find no usable GPU (no device, no driver, or no CUDA "
+            "compiler library): check nvidia-smi, or choose the CPU."
+        )
+    return cuda_kernels
+
+
+def _load_cupy():
+    try:
+        import cupy
+    except ImportError as error:
+        raise RuntimeError(
+            f"The compiled GPU kernels need CuPy, which cannot be imported ({error}): "
+            "install the extra cuda12 or cuda13, or choose the CPU."
+        ) from error
+    return cupy
+
+
+def _number_of_workers(xp, n_pixels: int, n_samples: int) -> int:
+    """Return how many images this device works on at a time."""
+    device = xp.cuda.Device()
+    wanted = device.attributes["MultiProcessorCount"] * WORKERS_PER_PROCESSOR
+    free = xp.cuda.runtime.memGetInfo()[0] * SCRATCH_SHARE
+    return max(1, min(wanted, int(free / scratch_bytes(n_pixels, n_samples))))
+
+
+def prepare(
+    camera: CameraArrays,
+    calibration: CalibrationArrays,
+    settings: ImageSettings,
+    *,
+    n_samples: int,
+    adc_dtype,
+    dense: bool,
+    n_workers: int | None = None,
+    xp: Any = None,
+) -> CudaImageLoops:
+    """Return the compiled chain of one camera for the current CUDA device.
+
+    Parameters
+    ----------
+    camera, calibration : NumPy arrays
+    n_samples : of the waveforms; 0 for cameras with one count per pixel
+    adc_dtype : unsigned integer type of the ADC counts
+    dense : also fill charges, times and masks
+    n_workers : images worked on at a time; None: as many as suit the device and its free memory
+    xp : array namespace of the device, CuPy if None; NumPy for numba-cuda's simulator
+
+    Raises
+    ------
+    RuntimeError
+        Without numba-cuda, CuPy or a GPU; one sentence that says what to do.
+    ValueError
+        For an unknown extractor or cleaning method.
+    """
+    inputs = loop_inputs(camera, calibration, settings, adc_dtype=adc_dtype, dense=dense)
+    kernels = _load_kernels()
+    xp = _load_cupy() if xp is None else xp
+    n_pixels = len(camera.fov_lon)
+    if n_workers is None:
+        n_workers = _number_of_workers(xp, n_pixels, n_samples)
+    scratch = make_scratch(n_workers, n_pixels, n_samples, xp.empty, xp.zeros, interleaved=True)
+
+    def on_device(arrays):
+        return type(arrays)(*(_device_view(kernels.cuda, xp.asarray(a)) for a in arrays))
+
+    inputs = LoopInputs(*(on_device(group) for group in inputs[:3]), inputs.settings)
+    return CudaImageLoops(inputs, on_device(scratch), xp, kernels)
