@@ -6,11 +6,6 @@ import sys
 
 import numpy as np
 import pytest
-from astri_gpu.kernels.coordinates import (
-    altaz_to_cartesian,
-    altaz_to_telescope,
-    cartesian_to_altaz,
-)
 
 from astri_gpu.config import CleaningConfig, DisplayConfig, IngestConfig, ProcessConfig
 from astri_gpu.display import figure
@@ -19,6 +14,11 @@ from astri_gpu.display.camera import mask_outline, pixel_polygons
 from astri_gpu.display.scene import Ellipse, ImageScene, choose_event, find_event, read_event
 from astri_gpu.errors import AstriError, UsageError
 from astri_gpu.instrument import CameraDescription, CameraGeometry, Optics, Readout
+from astri_gpu.kernels.coordinates import (
+    altaz_to_cartesian,
+    altaz_to_telescope,
+    cartesian_to_altaz,
+)
 from astri_gpu.stages import display, ingest, process
 from astri_gpu.store import open_store
 

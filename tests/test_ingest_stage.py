@@ -38,7 +38,9 @@ def test_stage_in_parallel_skips_bad_files_and_resumes(simtel, tmp_path, caplog)
         shutil.copy(simtel(name), tmp_path / name)
     pattern = [tmp_path / "*.*"]
     output = tmp_path / "stores"
-    with pytest.raises(PartialFailure, match=r"1 of 3 inputs failed.* is truncated after event 104"):
+    with pytest.raises(
+        PartialFailure, match=r"1 of 3 inputs failed.* is truncated after event 104"
+    ):
         run(config(pattern, output, on_error="skip", n_workers=2))
     assert sorted(os.listdir(output)) == ["gct_checs_muons.zarr", "prod4_pixelsettings_v3.zarr"]
     caplog.clear()

@@ -101,7 +101,9 @@ def test_backends_agree(name, options, stores, tmp_path):
     for store in results.values():
         for camera in reference.cameras("dl1"):
             path = f"dl1/image/{camera}"
-            np.testing.assert_array_equal(store.read(f"{path}/mask"), reference.read(f"{path}/mask"))
+            np.testing.assert_array_equal(
+                store.read(f"{path}/mask"), reference.read(f"{path}/mask")
+            )
             for column in reference.columns(path):
                 np.testing.assert_allclose(
                     store.read(f"{path}/{column}"),
@@ -202,7 +204,7 @@ def test_damaged_counts(stores, tmp_path):
     data = bytearray(shard.read_bytes())
     data[100:4000] = os.urandom(3900)
     shard.write_bytes(bytes(data))
-    with pytest.raises(AstriError, match="dl0/image/CHEC/waveform .* the store is damaged"):
+    with pytest.raises(AstriError, match=r"dl0/image/CHEC/waveform .* the store is damaged"):
         process.run(config(copy, tmp_path / "out.zarr"))
     assert not list(tmp_path.glob("out.zarr*"))
 

@@ -95,10 +95,10 @@ def process_events(
         rows |= store.read_table("dl0/event", ["obs_id", "event_id"], first, last)
         events.append(rows)
         n_valid += int(np.count_nonzero(geometry.is_valid))
-        for k, camera in enumerate(cameras):
+        for k, table in enumerate(impacts):
             of_camera = images.camera_of == k
             tel_id = layout.tel_id[images.tel_index[of_camera]]
-            impacts[k].append(
+            table.append(
                 {
                     "event_index": images.event[of_camera] + first,
                     "tel_id": tel_id.astype(np.uint16),

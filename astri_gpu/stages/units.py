@@ -192,9 +192,7 @@ def _finished(stage: str, path: Path, store: Path) -> bool:
 Results = Generator[Any, None, None]
 
 
-def _here(
-    stage: str, todo: Todo, work: Work, config: Any, unit: str, total: int | None
-) -> Results:
+def _here(stage: str, todo: Todo, work: Work, config: Any, unit: str, total: int | None) -> Results:
     """Work on one input after the other in this process."""
     with progress(total, stage, unit, config.progress) as shown:
         for path, store in todo:

@@ -272,7 +272,8 @@ def test_cleaning_options_reach_the_mask(call, squares, changes):
 
 def test_only_the_largest_island_is_left(squares):
     adc, index, is_shower, arrays, calibration = batch(squares)
-    options = PEAK_DETECTOR._replace(picture_pe=1.0, boundary_pe=0.7, n_slots=100)
+    adc[:, 0, [8, 9, 90, 91, 92, 98, 99]] = 700  # 30 p.e. in three corners
+    options = PEAK_DETECTOR._replace(n_slots=100)
     arrays = arrays._replace(cleaning_neighbours=squares.edge)
     arguments = (adc, index, is_shower, arrays, calibration)
     every = chain.image_chain(*arguments, settings=options)
