@@ -34,6 +34,30 @@ def _padded(values: NDArray[Any], size: int) -> NDArray[Any]:
     return full
 
 
+class _KeyColumns:
+    """The narrow columns of an image table, read in order and each of their chunks only once.
+
+    A chunk of them has the rows of many shards of counts.
+    """
+
+    names = ("event_index", "tel_id", "calibration_index")
+
+    def __init__(self, store: Store, path: str) -> None:
+        self._store, self._path = store, path
+        self._step = int(store.array(f"{path}/{self.names[0]}").chunks[0])
+        self._first = self._last = 0
+        self._columns: dict[str, NDArray[Any]] = {}
+
+    def read(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
+        """Return the rows from `start` to `stop`."""
+        if not self._first <= start <= stop <= self._last:
+            self._first = start // self._step * self._step
+            self._last = -(-stop // self._step) * self._step
+            self._columns = self._store.read_table(self._path, self.names, self._first, self._last)
+        rows = slice(start - self._first, stop - self._first)
+        return {name: values[rows] for name, values in self._columns.items()}
+
+
 def read_batches(
     store: Store, camera: str, batch_size: int, *, fixed_shape: bool
 ) -> Iterator[Batch]:
@@ -60,10 +84,9 @@ def read_batches(
     name = "waveform" if f"{path}/waveform" in store else "adc"
     array = store.array(f"{path}/{name}")
     batch_size = min(batch_size, array.chunks[0])
+    keys = _KeyColumns(store, path)
     for start, stop in store.blocks(f"{path}/{name}"):
-        columns = store.read_table(
-            path, ["event_index", "tel_id", "calibration_index"], start, stop
-        )
+        columns = keys.read(start, stop)
         adc = store.read(f"{path}/{name}", start, stop)
         for first in range(0, stop - start, batch_size):
             rows = slice(first, min(first + batch_size, stop - start))

@@ -7,6 +7,7 @@ import math
 import os
 import re
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,9 @@ import numpy as np
 
 from astri_gpu.errors import AstriError
 
-__all__ = ["codec_pipeline", "disk_errors", "json_ready", "sync"]
+__all__ = ["codec_pipeline", "disk_errors", "json_ready", "sync", "sync_tree"]
+
+SYNC_THREADS = 16
 
 DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
 
@@ -93,3 +96,17 @@ def sync(path: str | Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Wait until everything in a folder has reached the disk.
+
+    A store has hundreds of small files, and every sync waits for the disk; from several threads
+    they wait together.
+    """
+    paths = [
+        os.path.join(where, name) for where, _, files in os.walk(folder) for name in (*files, ".")
+    ]
+    with ThreadPoolExecutor(SYNC_THREADS) as pool:
+        for _ in pool.map(sync, paths):  # raises what a sync raises
+            pass

@@ -19,7 +19,7 @@ import numpy as np
 
 from astri_gpu.errors import AstriError, UsageError
 from astri_gpu.schema import SCHEMA_VERSION, Column, column
-from astri_gpu.store_disk import codec_pipeline, disk_errors, json_ready, sync
+from astri_gpu.store_disk import codec_pipeline, disk_errors, json_ready, sync, sync_tree
 from astri_gpu.store_table import ROWS_PER_CHUNK, ColumnWriter, TableWriter
 
 __all__ = ["StoreWriter", "TableWriter", "create"]
@@ -243,9 +243,7 @@ class StoreWriter:
             table.close()
         self._root.update_attributes(json_ready(self.attrs))
         self._consolidate()
-        for folder, _, files in os.walk(self.partial):
-            for name in (*files, "."):
-                sync(os.path.join(folder, name))
+        sync_tree(self.partial)
         if self.path.exists():
             self.path.rename(self._replaced)
         self.partial.rename(self.path)

@@ -6,7 +6,6 @@ something to find; sizes, shapes and heights are drawn from made-up distribution
 near those of real ASTRI images (length 0.4 deg, width 0.13 deg, 10 to 30 pixels after cleaning).
 """
 
-import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -103,7 +102,7 @@ def make_events(n_images: int, seed: int = 1) -> AstriEvents:
     # Light comes from a point above the core, along the shower's direction.
     step_lat = np.rad2deg((core_x[event_index] - tel_x[tel_index]) / SHOWER_DISTANCE_M)
     step_lon = np.rad2deg((core_y[event_index] - tel_y[tel_index]) / SHOWER_DISTANCE_M)
-    size = 10 ** rng.uniform(2.0, 3.8, n_events)[event_index]
+    size = 10 ** rng.uniform(2.3, 4.0, n_events)[event_index]
     ellipse = {
         "lon": source_lon[event_index] + step_lon,
         "lat": source_lat[event_index] + step_lat,
@@ -281,9 +280,3 @@ def _append_images(
                 "adc": adc,
             }
         )
-
-
-def timed_store(path: Path, n_images: int, *, pool: AstriEvents) -> tuple[int, float]:
-    """Return the number of images of a new store and the seconds that writing it took."""
-    started = time.perf_counter()
-    return write_store(path, n_images, pool=pool), time.perf_counter() - started

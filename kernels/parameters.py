@@ -125,9 +125,7 @@ def concentration(
     within = scaled_long**2 + scaled_trans**2 <= 1
 
     def share(selected):
-        return safe_divide(
-            xp, xp.sum(masked(xp, selected, weight), axis=-1), parameters.intensity
-        )
+        return safe_divide(xp, xp.sum(masked(xp, selected, weight), axis=-1), parameters.intensity)
 
     return Concentration(
         cog=share(near_cog),
@@ -142,9 +140,7 @@ def morphology(mask: Bool[Array, "image pixel"], islands: Islands) -> Morphology
     return Morphology(_count(xp, mask), *islands)
 
 
-def statistics(
-    values: Float[Array, "image pixel"], mask: Bool[Array, "image pixel"]
-) -> Statistics:
+def statistics(values: Float[Array, "image pixel"], mask: Bool[Array, "image pixel"]) -> Statistics:
     """Return maximum, minimum, mean, standard deviation, skewness and kurtosis, float64.
 
     Parameters

@@ -259,9 +259,7 @@ def reconstruct(
         xp, used, core_weight, axis_lat, axis_lon, tilted_x, tilted_y
     )
     core_x, core_y, _ = project_to_ground(core_tilted_x, core_tilted_y, array_alt, array_az)
-    height = _intersect_lines_height(
-        xp, used, cog, (images.tel_x, images.tel_y, images.tel_z)
-    )
+    height = _intersect_lines_height(xp, used, cog, (images.tel_x, images.tel_y, images.tel_z))
 
     n_tels = xp.sum(xp.astype(used, xp.int32), axis=-1, dtype=xp.int32)
     is_valid = (n_tels >= 2) & crossed & core_found & xp.isfinite(alt) & xp.isfinite(height)

@@ -11,6 +11,9 @@ __all__ = ["Timing", "timing"]
 KEPT_SHARE = 0.85  # of the pixels; the rest are outliers
 SINGULAR = 4.440892098500626e-16  # determinant (deg^2) below which a line has no slope
 EXACT = 1e-12  # sum of squares (ns^2) that counts as a perfect fit
+# A compiler may compute a residual twice and round it differently (fused multiply-add): without
+# this slack, relative and in ns^2, the pixel at the limit would not be within its own limit.
+SLACK, TINY = 1e-9, 1e-18
 # Steps of the two-dimensional R2 sequence (plastic number 1.3247...), which fills a square evenly.
 R2_FIRST, R2_SECOND = 0.7548776662466927, 0.5698402909980532
 
@@ -88,7 +91,7 @@ def timing(
         last = xp.astype(xp.where(n_kept > 0, n_kept - 1, 0.0), xp.int64)
         last = xp.broadcast_to(last[:, :, None], (*residual.shape[:2], 1))
         limit = xp.take_along_axis(xp.sort(residual, axis=-1), last, axis=-1)
-        return used & (residual <= limit), residual
+        return used & (residual <= limit * (1 + SLACK) + TINY), residual
 
     start = xp.astype(xp.arange(n_starts)[None, :], xp.float64)
     rank = xp.astype(xp.arange(x.shape[-1])[None, None, :], xp.float64)

@@ -71,6 +71,15 @@ def test_stages_configs_and_modules_agree():
     assert modules == set(STAGES)
 
 
+def test_shapes_of_every_kernel_module_are_checked():
+    found = re.search(
+        r"--jaxtyping-packages=(\S+)", PROJECT["tool"]["pytest"]["ini_options"]["addopts"]
+    )
+    checked = set(found[1].split(",")) - {"beartype.beartype"}
+    modules = {file.stem for file in (ROOT / "kernels").glob("*.py")}
+    assert checked == {f"astri_gpu.kernels.{name}" for name in modules if name[0] != "_"}
+
+
 def imported_names():
     for top in ("astri_gpu", "kernels"):
         for file in (ROOT / top).rglob("*.py"):

@@ -3,6 +3,7 @@
 import dataclasses
 import logging
 import math
+import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -152,6 +153,9 @@ def process_images(
     path = f"dl0/image/{name}"
     has_samples = f"{path}/waveform" in store
     counts = store.array(f"{path}/{'waveform' if has_samples else 'adc'}")
+    # Loop threads that wait for the next batch must sleep: spinning, OpenMP's default, takes the
+    # cores from the threads that read and write. OpenMP looks when it is loaded, at the first call.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     chain = backend.image_chain(
         camera_arrays(camera, config),
         calibration,
@@ -195,7 +199,7 @@ def _rows(
         is_shower[batch.n_valid :] = False
         result: ImageResult = chain(batch.adc, batch.calibration_index, is_shower)
         valid = slice(0, batch.n_valid)
-        rows = {
+        rows: dict[str, NDArray[Any]] = {
             "event_index": batch.event_index[valid],
             "tel_id": batch.tel_id[valid],
         }

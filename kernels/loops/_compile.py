@@ -52,13 +52,13 @@ def compiled(
     All but the parallel functions are pasted into their callers: Numba passes a tuple of arrays as
     hundreds of numbers.
     """
-    numba_config: Any = numba.config  # its attributes are set at run time
+    untyped: Any = numba  # options and settings that its annotations leave out
 
     def decorate(f: Callable) -> Any:
-        before = numba_config.CACHE_DIR
+        before = untyped.config.CACHE_DIR
         try:
-            numba_config.CACHE_DIR = _FOLDER or before
-            return numba.njit(
+            untyped.config.CACHE_DIR = _FOLDER or before
+            return untyped.njit(
                 f,
                 nogil=True,
                 error_model="numpy",
@@ -68,6 +68,6 @@ def compiled(
                 cache=_FOLDER is not None,
             )
         finally:
-            numba_config.CACHE_DIR = before
+            untyped.config.CACHE_DIR = before
 
     return decorate if function is None else decorate(function)

@@ -11,7 +11,7 @@ from ._compile import compiled
 
 __all__ = ["clean", "clear", "keep_one_island", "label_islands"]
 
-PICTURE, BOUNDARY, CORE, MASK, SECOND, NEW, TODO = 1, 2, 4, 8, 16, 32, 64
+PICTURE, BOUNDARY, CORE, MASK, SECOND, NEW, TODO, LISTED = 1, 2, 4, 8, 16, 32, 64, 128
 ALL = 255
 TAILCUTS, MARS, NSB, TIME_CONSTRAINED = range(4)
 
@@ -47,7 +47,7 @@ def _mark_thresholds(
         if settings.cleaning == NSB:
             width = calibration.pedestal_std[table, channel[pixel], pixel]
             picture = max(picture, float(np.float32(settings.pedestal_factor) * width))
-        marks = 0
+        marks = LISTED
         if charge[pixel] >= picture:
             marks |= PICTURE
         if charge[pixel] >= settings.boundary_pe:
@@ -84,7 +84,7 @@ def _mark_tailcuts(state, listed, n_listed, bright, n_bright, neighbours, settin
         else:
             state[pixel] &= ALL - CORE
     if settings.cleaning == MARS:
-        n_listed = _add_row(state, listed, n_listed, neighbours, SECOND)
+        _add_row(state, listed, n_listed, neighbours, SECOND)
 
 
 @compiled
@@ -103,10 +103,10 @@ def _add_row(state, listed, n_listed, neighbours, needed):
             other = neighbours[listed[i], k]
             if other < 0 or state[other] & (MASK | NEW) or state[other] & needed != needed:
                 continue
-            if state[other] == 0:
+            if not state[other] & LISTED:
                 listed[n] = other
                 n += 1
-            state[other] |= NEW  # until the whole row is known
+            state[other] |= NEW | LISTED  # NEW until the whole row is known
     for i in range(n):
         if state[listed[i]] & NEW:
             state[listed[i]] ^= NEW | MASK
@@ -227,7 +227,7 @@ def clean(
             if state[pixel] & NEW:
                 state[pixel] ^= NEW
             else:
-                state[pixel] &= ALL - (MASK | CORE)
+                state[pixel] &= ALL - MASK
     for _ in range(settings.dilate_rows):
         n_listed = _add_row(state, listed, n_listed, neighbours, 0)
     return n_listed, _sort_survivors(state, listed, n_listed, survivors)
@@ -282,5 +282,5 @@ def keep_one_island(survivors, n_survivors, label, kept, state):
             survivors[n] = pixel
             n += 1
         else:
-            state[pixel] &= ALL - (MASK | CORE)
+            state[pixel] &= ALL - MASK
     return n

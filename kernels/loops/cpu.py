@@ -64,7 +64,7 @@ class ImageLoops(NamedTuple):
         run(adc, calibration_index, is_shower, *self.inputs, self.scratch, *outputs)
         columns, charge, peak_time, mask = outputs
         retry = np.zeros(n_images, dtype=np.int32)
-        return ImageResult(columns_of(columns), charge, peak_time, mask, retry)
+        return ImageResult(columns_of(columns, n_images), charge, peak_time, mask, retry)
 
 
 def prepare(
@@ -93,7 +93,8 @@ def prepare(
         For an unknown extractor or cleaning method.
     """
     inputs = loop_inputs(camera, calibration, settings, adc_dtype=adc_dtype, dense=dense)
-    n_threads = max(1, min(n_threads, numba.config.NUMBA_NUM_THREADS))
+    limit: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+    n_threads = max(1, min(n_threads, limit))
     numba.set_num_threads(n_threads)
     scratch = make_scratch(n_threads, len(camera.fov_lon), n_samples, np.empty, np.zeros)
     return ImageLoops(inputs, scratch)

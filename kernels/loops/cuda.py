@@ -1,5 +1,6 @@
 """CUDA launch of the image loops: one thread an image, on CuPy arrays where they are."""
 
+import warnings
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,7 +25,7 @@ class CudaImageLoops(NamedTuple):
     kernels: Any
 
     def __call__(self, adc, calibration_index, is_shower) -> ImageResult:
-        """Return the parameters of a batch; arguments as in `image_chain`, CuPy arrays.
+        """Return the parameters of a batch; arguments as in `image_chain`, of CuPy or NumPy.
 
         The kernel is queued on CuPy's current stream and not waited for. Charges, times and masks
         are filled if the loops were prepared for it; `retry` is zero, because loops need no fixed
@@ -36,15 +37,19 @@ class CudaImageLoops(NamedTuple):
         n_workers = min(n_images, self.scratch.charge.shape[0])
         if n_images > 0:
             run = self.kernels.run_sums if adc.ndim == 3 else self.kernels.run_waveforms
-            arguments = [
-                _device_view(self.kernels.cuda, array)
-                for array in (adc, calibration_index, is_shower, *outputs)
+            batch = [
+                _device_view(self.kernels.cuda, xp.asarray(array))
+                for array in (adc, calibration_index, is_shower)
             ]
-            grid = -(-n_workers // BLOCK), min(n_workers, BLOCK), _stream(self.kernels.cuda, xp)
-            run[grid](*arguments[:3], *self.inputs, self.scratch, *arguments[3:])
+            results = [_device_view(self.kernels.cuda, array) for array in outputs]
+            launch = -(-n_workers // BLOCK), min(n_workers, BLOCK), _stream(self.kernels.cuda, xp)
+            with warnings.catch_warnings():  # the last batch of a run may be small
+                warnings.filterwarnings("ignore", message="Grid size .* under-utilization")
+                configured = run[launch]
+            configured(*batch, *self.inputs, self.scratch, *results)
         columns, charge, peak_time, mask = outputs
         retry = xp.zeros(n_images, dtype=xp.int32)
-        return ImageResult(columns_of(columns), charge, peak_time, mask, retry)
+        return ImageResult(columns_of(columns, n_images), charge, peak_time, mask, retry)
 
 
 def _device_view(cuda, array):
@@ -136,5 +141,9 @@ def prepare(
     def on_device(arrays):
         return type(arrays)(*(_device_view(kernels.cuda, xp.asarray(a)) for a in arrays))
 
-    inputs = LoopInputs(*(on_device(group) for group in inputs[:3]), inputs.settings)
+    inputs = inputs._replace(
+        camera=on_device(inputs.camera),
+        calibration=on_device(inputs.calibration),
+        tables=on_device(inputs.tables),
+    )
     return CudaImageLoops(inputs, on_device(scratch), xp, kernels)

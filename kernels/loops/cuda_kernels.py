@@ -13,7 +13,7 @@ def run_sums(
     charge, peak_time, mask,
 ):  # fmt: skip
     """Write the outputs of images with one count per gain and pixel, one thread an image."""
-    worker = cuda.grid(1)
+    worker: int = cuda.grid(1)  # type: ignore[call-arg]
     n_workers = scratch.charge.shape[0]
     if worker < n_workers:
         own = worker_scratch(scratch, worker)
@@ -30,7 +30,7 @@ def run_waveforms(
     charge, peak_time, mask,
 ):  # fmt: skip
     """Write the outputs of images with waveforms, one thread an image."""
-    worker = cuda.grid(1)
+    worker: int = cuda.grid(1)  # type: ignore[call-arg]
     n_workers = scratch.charge.shape[0]
     if worker < n_workers:
         own = worker_scratch(scratch, worker)

@@ -25,6 +25,8 @@ __all__ = [
     "scratch_bytes",
 ]
 
+PADDING = 16  # images; columns a power of two apart would fall on each other in the cache
+
 
 class LoopInputs(NamedTuple):
     """What all images of one camera share, in the form that compiled code takes."""
@@ -63,10 +65,9 @@ def loop_inputs(
         *(np.ascontiguousarray(a, dtype=np.bool_) for a in camera[4:6]),
         *(np.ascontiguousarray(a, dtype=index) for a in camera[6:]),
     )
+    types = (np.float32, np.float32, np.float32, np.float32, np.bool_, np.float64)
     calibration = CalibrationArrays(
-        *(np.ascontiguousarray(a, dtype=np.float32) for a in calibration[:4]),
-        np.ascontiguousarray(calibration.pixel_valid, dtype=np.bool_),
-        np.ascontiguousarray(calibration.charge_correction, dtype=np.float64),
+        *(np.ascontiguousarray(a, dtype=t) for a, t in zip(calibration, types, strict=True))
     )
     numeric = loop_settings(settings, dense=dense)
     tables = _candidate_tables(calibration, numeric, np.dtype(adc_dtype))
@@ -137,21 +138,19 @@ def scratch_bytes(n_pixels: int, n_samples: int) -> int:
 
 
 def make_outputs(n_images: int, n_pixels: int, dense: bool, empty):
-    """Return uninitialised columns (column, image), charge, peak time and mask (image, pixel)."""
+    """Return uninitialised columns, see `columns_of`, charge, peak time and mask (image, pixel)."""
     shape = (n_images, n_pixels) if dense else (1, 0)
-    # Columns a power of two apart would fall on each other in the cache.
-    matrix = empty((len(COLUMNS), n_images + 16), np.float32)
     return (
-        matrix[:, :n_images],
+        empty((len(COLUMNS), n_images + PADDING), np.float32),
         empty(shape, np.float32),
         empty(shape, np.float32),
         empty(shape, np.bool_),
     )
 
 
-def columns_of(matrix: Array) -> dict[str, Array]:
-    """Return the columns of an output matrix (column, image) by name, counts as int32."""
-    columns = dict(zip(COLUMNS, matrix, strict=True))
+def columns_of(matrix: Array, n_images: int) -> dict[str, Array]:
+    """Return the columns of a matrix (column, image and padding) by name, counts as int32."""
+    columns = dict(zip(COLUMNS, matrix[:, :n_images], strict=True))
     return {
         name: values.astype(np.int32) if name in COUNT_COLUMNS else values
         for name, values in columns.items()

@@ -38,7 +38,7 @@ def candidate_threshold(pedestal, dc_to_pe, pixel_valid, lowest_pe, gain_thresho
         threshold = np.floor(threshold - ROUNDING * np.abs(threshold)) - 1
     threshold = np.where((factor > 0) & ~np.isnan(threshold), threshold, 0)
     if pedestal.shape[1] > 1:
-        threshold = np.minimum(threshold, math.floor(gain_threshold_adc))
+        threshold = np.minimum(threshold, np.floor(gain_threshold_adc))
     # Pixels to be interpolated are looked at on their own.
     threshold = np.where(pixel_valid.any(axis=1), threshold, top)
     return np.clip(threshold, 0, top).astype(dtype)

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from astri_gpu.instrument.camera import CameraGeometry
+from astri_gpu.kernels.image_chain import CalibrationArrays, CameraArrays
 
 # Relative tolerances by dtype: what the order of a sum over a few hundred terms may change, with
 # room for the few ulp that the functions of the backends (atan2, hypot, exp) differ by.
@@ -156,3 +157,76 @@ def squares():
 def camera(request):
     """Both small cameras, one after the other."""
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="session")
+def shower_images():
+    """Return a function that makes ADC counts of showers, with the arrays that the chain takes."""
+
+    def make(small, n_samples=0, n_gains=2, n_images=12, dtype=np.uint16, seed=1):
+        """Return adc, calibration_index, is_shower, `CameraArrays`, `CalibrationArrays`.
+
+        The last four images are empty, of two pixels, of two showers, and a calibration event;
+        image 0 saturates the readout. Some pixels are invalid, in one gain or in both.
+        """
+        rng = np.random.default_rng(seed)
+        n_pixels = len(small.lon)
+        shape = (3, n_gains, n_pixels)
+        gain = np.array([1.0, 20.0])[:n_gains, None]
+        valid = rng.random(shape) > 0.03
+        valid[1, :, n_pixels // 2 : n_pixels // 2 + 3] = False
+        calibration = CalibrationArrays(
+            pedestal=rng.normal(100, 3, shape).astype(np.float32),
+            dc_to_pe=(0.05 * gain * rng.normal(1, 0.02, shape)).astype(np.float32),
+            pedestal_std=rng.uniform(1, 4, shape).astype(np.float32),
+            time_shift=rng.normal(0, 0.3, shape).astype(np.float32),
+            pixel_valid=valid,
+            charge_correction=np.array([1.1, 1.2])[:n_gains],
+        )
+        reach = 0.6 * np.max(np.abs(small.lon))
+
+        def shower():
+            psi, size, (lon, lat) = (
+                rng.uniform(-1.5, 1.5),
+                rng.uniform(1, 2),
+                rng.uniform(-reach, reach, 2),
+            )
+            x, y = small.lon - lon, small.lat - lat
+            along, across = x * np.cos(psi) + y * np.sin(psi), y * np.cos(psi) - x * np.sin(psi)
+            return 10**size * np.exp(-(along**2) / 0.15 - across**2 / 0.04), along
+
+        showers = [shower() for _ in range(n_images)]
+        signal, along = (np.array(part) for part in zip(*showers, strict=True))
+        signal[0] *= 6000 / np.max(signal[0])
+        signal[-4] = signal[-3] = 0
+        signal[-3, n_pixels // 3 : n_pixels // 3 + 2] = 30
+        signal[-2] += shower()[0]
+        signal += rng.normal(0, 1.0, signal.shape)
+        if n_samples:
+            peak = n_samples / 2 + 4 * along[:, :, None]
+            pulse = np.exp(-((np.arange(n_samples) - peak) ** 2) / 4) / np.sqrt(4 * np.pi)
+            signal = signal[:, :, None] * pulse + rng.normal(0, 0.3, pulse.shape)
+        index = rng.integers(0, len(valid), n_images).astype(np.int32)
+        tail = (None,) * bool(n_samples)
+        factor, pedestal = (
+            table[index][(..., *tail)] for table in (calibration.dc_to_pe, calibration.pedestal)
+        )
+        adc = np.clip(np.round(signal[:, None] / factor + pedestal), 0, 4095).astype(dtype)
+        is_shower = np.arange(n_images) < n_images - 1
+        camera = CameraArrays(*small[:6], small.edge, small.corner)
+        return adc, index, is_shower, camera, calibration
+
+    return make
+
+
+def pytest_collection_modifyitems(config, items):
+    """Leave out JAX on the second camera: each of its shapes is compiled for seconds."""
+
+    def is_second(item):
+        params = item.callspec.params if hasattr(item, "callspec") else {}
+        return (params.get("xp"), params.get("camera")) == ("jax", "squares")
+
+    dropped = [item for item in items if is_second(item)]
+    if dropped:
+        config.hook.pytest_deselected(items=dropped)
+        items[:] = [item for item in items if not is_second(item)]

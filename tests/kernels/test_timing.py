@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -91,6 +92,19 @@ def test_empty_slots_and_images_are_inert(call, assert_same):
     n = used[0].sum()
     alone = call(tim.timing, time[:1, :n], used[:1, :n], along[:1, :n], **OPTIONS)
     assert_same(alone, tim.Timing(*(column[:1] for column in found)))
+
+
+def test_rounding_of_the_compiler_does_not_choose_the_pixels(assert_same):
+    """Without optimisation XLA rounds residuals that it computes twice in two ways."""
+    jax = pytest.importorskip("jax")
+    jax.config.update("jax_enable_x64", True)
+    arguments = images(n_images=40)
+    compiled = jax.jit(
+        partial(tim.timing, **OPTIONS),
+        compiler_options={"xla_backend_optimization_level": 0},
+    )
+    found = compiled(*map(jax.numpy.asarray, arguments))
+    assert_same(tim.Timing(*map(np.asarray, found)), tim.timing(*arguments, **OPTIONS))
 
 
 def test_few_pixels_and_pixels_at_one_place(call):
