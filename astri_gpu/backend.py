@@ -178,7 +178,8 @@ class _Jax(Backend):
         # it. Products of matrices keep float32 instead of TF32.
         jax.config.update("jax_enable_x64", True)
         jax.config.update("jax_default_matmul_precision", "float32")
-        if jax.config.jax_compilation_cache_dir is None:
+        # JAX itself takes the folder from JAX_COMPILATION_CACHE_DIR.
+        if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
             base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
             jax.config.update("jax_compilation_cache_dir", str(base / "astri_gpu" / "xla"))
         self._jax = jax
@@ -238,21 +239,19 @@ class _Cupy(Backend):
         adc_dtype: Any,
         dense: bool,
     ) -> ImageChain:
+        from astri_gpu.kernels.loops.cuda import prepare
+
         try:
-            from astri_gpu.kernels.loops.cuda import prepare
-        except ImportError as error:
-            raise AstriError(
-                f"backend=cupy needs numba-cuda, which cannot be imported ({error}): install "
-                "astri_gpu[cuda12] or astri_gpu[cuda13], or use backend=jax."
-            ) from error
-        return prepare(
-            camera,
-            calibration,
-            settings,
-            n_samples=n_samples,
-            adc_dtype=adc_dtype,
-            dense=dense,
-        )
+            return prepare(
+                camera,
+                calibration,
+                settings,
+                n_samples=n_samples,
+                adc_dtype=adc_dtype,
+                dense=dense,
+            )
+        except RuntimeError as error:  # numba-cuda or a driver is missing: the text says which
+            raise AstriError(f"backend=cupy: {error}") from error
 
 
 def _cores() -> int:

@@ -7,7 +7,7 @@ same file give the same numbers in both; the tests compare the two.
 """
 
 from dataclasses import dataclass
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -35,7 +35,6 @@ __all__ = [
     "rotate",
 ]
 
-FocalLengthChoice = Literal["auto", "effective", "equivalent"]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
@@ -234,7 +233,7 @@ class CameraDescription:
         """Return the name of the camera."""
         return self.geometry.name
 
-    def focal_length(self, choice: FocalLengthChoice = "auto") -> float:
+    def focal_length(self, choice: str = "auto") -> float:
         """Return the focal length in m that turns camera positions into angles.
 
         `choice` "auto" takes the effective focal length where it is known, else the equivalent.

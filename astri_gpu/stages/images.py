@@ -167,9 +167,7 @@ def process_images(
     event_type = store.read("dl0/event/event_type")
     excluded = np.asarray(config.exclude_telescopes, dtype=np.uint16)
     columns = ["event_index", "tel_id", *COLUMNS, *(PIXEL_COLUMNS if config.images else ())]
-    table = writer.table(
-        f"dl1/image/{name}", columns, sizes={"pixel": camera.geometry.n_pixels}
-    )
+    table = writer.table(f"dl1/image/{name}", columns, sizes={"pixel": camera.geometry.n_pixels})
 
     def write(rows: dict[str, NDArray[Any]]) -> None:
         table.append(rows)
