@@ -142,6 +142,12 @@ class _Cpu(Backend):
     name = "cpu"
     batch_limit = None
 
+    def __init__(self, threads: int = 0) -> None:
+        super().__init__(threads)
+        # Loop threads that wait for the next batch must sleep: spinning, OpenMP's default, takes
+        # the cores from the threads that read and write. It is looked at when OpenMP is loaded.
+        os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+
     def image_chain(
         self,
         camera: CameraArrays,

@@ -44,10 +44,13 @@ def count_neighbours(
 ) -> Int[Array, "image pixel"]:
     """Return how many neighbours of each pixel are in `mask`, int8."""
     xp = array_namespace(mask, neighbours)
-    count = xp.zeros(mask.shape, dtype=xp.int8)
-    for index, exists in _neighbour_columns(xp, neighbours):
-        count = count + xp.astype(xp.take(mask, index, axis=1) & exists, xp.int8)
-    return count
+    beside = [
+        xp.take(mask, index, axis=1) & exists
+        for index, exists in _neighbour_columns(xp, neighbours)
+    ]
+    # A sum of an axis, and not of eight arrays: XLA would put the latter into whatever gathers the
+    # result next and compute it anew for each neighbour, ten times slower on a CPU.
+    return xp.sum(xp.astype(xp.stack(beside), xp.int8), axis=0, dtype=xp.int8)
 
 
 def dilate(

@@ -1,9 +1,7 @@
 """The first half of `process`: images of one camera from ADC counts to parameters (DL1b)."""
 
 import dataclasses
-import logging
 import math
-import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -31,9 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = ["camera_arrays", "image_settings", "process_images"]
 
-logger = logging.getLogger(__name__)
-
 SHOWER_EVENT = 32  # CTAO event type SUBARRAY
+ROWS_WAITING = 64  # batches of parameters between computing and writing
 PIXEL_COLUMNS = ("charge", "peak_time", "mask")
 
 
@@ -153,9 +150,6 @@ def process_images(
     path = f"dl0/image/{name}"
     has_samples = f"{path}/waveform" in store
     counts = store.array(f"{path}/{'waveform' if has_samples else 'adc'}")
-    # Loop threads that wait for the next batch must sleep: spinning, OpenMP's default, takes the
-    # cores from the threads that read and write. OpenMP looks when it is loaded, at the first call.
-    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     chain = backend.image_chain(
         camera_arrays(camera, config),
         calibration,
@@ -174,7 +168,10 @@ def process_images(
 
     batch_size = min(config.batch_size, backend.batch_limit or config.batch_size)
     batches = read_batches(store, name, batch_size, fixed_shape=backend.fixed_shape)
-    with WriteBehind(write) as write_behind:
+    # All columns reach the end of a chunk with the same batch: a queue of rows (small without
+    # pixels) keeps the loops busy while that chunk is compressed.
+    depth = 2 if config.images else ROWS_WAITING
+    with WriteBehind(write, depth) as write_behind:
         for rows in _rows(read_ahead(batches), chain, event_type, excluded, backend, config.images):
             write_behind(rows)
             shown.advance(len(rows["tel_id"]))

@@ -178,8 +178,10 @@ class _Stereo:
     ) -> tuple[StereoGeometry, NDArray[np.float64]]:
         """Return the geometry of each event (NumPy) and the impact distance of each image."""
         n_events = len(array_alt)
-        while self._n_slots <= images.slot.max(initial=0):
-            self._n_slots *= 2
+        needed = int(images.slot.max(initial=0)) + 1
+        while self._n_slots < needed:
+            # Pairs grow with the square of the slots: no more than there are telescopes.
+            self._n_slots = min(2 * self._n_slots, max(needed, len(self._position)))
         size = EVENTS_PER_STEP if self._backend.fixed_shape else n_events
         shape = (size, self._n_slots)
         c = images.columns
