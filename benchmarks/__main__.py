@@ -42,6 +42,7 @@ def main(arguments: list[str] | None = None) -> None:
             n_peer=32 if options.quick else 1024,
             n_rounds=1 if options.quick else 7,
             fresh=not options.quick,
+            threads=options.threads,
         )
     if "stores" in parts:
         print("store to store ...", file=sys.stderr, flush=True)

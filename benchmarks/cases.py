@@ -56,14 +56,14 @@ def peak_memory_mib() -> float:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 
-def chain_case(backend: str, batch: int) -> dict[str, Any]:
+def chain_case(backend: str, batch: int, threads: int) -> dict[str, Any]:
     """Return the first call, the peak memory, and the memory held before the first call."""
     from .astri_images import make_events
     from .chains import our_chain, setup
     from .timing import first_call
 
     made = setup(make_events(batch))
-    chosen, run = our_chain(made, backend)
+    chosen, run = our_chain(made, backend, threads=threads)
     step = min(batch, chosen.batch_limit or batch)
     before = peak_memory_mib()
     first = first_call(lambda: run(0, step))

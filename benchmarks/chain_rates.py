@@ -14,6 +14,7 @@ from .timing import Rate, rates
 __all__ = ["measure_chain"]
 
 PEER = "ctapipe"
+ONE_THREAD = "cpu, one thread"
 ARRAY_BACKENDS = ("numpy", "jax")  # dense text: a batch is enough to measure
 
 
@@ -25,13 +26,17 @@ def measure_chain(
     n_peer: int,
     n_rounds: int,
     fresh: bool,
+    threads: int = 0,
 ) -> dict[str, Any]:
     """Return rates, ratios to ctapipe, first calls, memory and errors, ready for JSON.
+
+    The cpu backend runs on all cores (or `threads`), and on one beside it, because ctapipe's
+    functions use one.
 
     Parameters
     ----------
     backends
-        Those present; all cores.
+        Those present.
     batches
         Images in a batch; numpy takes at most its `batch_limit` at a time.
     n_images
@@ -42,9 +47,15 @@ def measure_chain(
         How often all contestants take turns.
     fresh
         Whether first calls have to compile (an empty cache of compiled code).
+    threads
+        Of the cpu backend, 0 = all cores.
     """
     made = setup(make_events(max(n_images, *batches)))
-    runs = {name: our_chain(made, name) for name in backends}
+    runs = {name: our_chain(made, name, threads=threads) for name in backends}
+    of_case = {name: (name, threads) for name in backends}
+    if "cpu" in backends and threads != 1:
+        runs[ONE_THREAD] = our_chain(made, "cpu", threads=1)
+        of_case[ONE_THREAD] = ("cpu", 1)
     contestants: dict[str, tuple[int, Any]] = {}
     peer = _peer(made, n_peer)
     if peer:
@@ -58,8 +69,19 @@ def measure_chain(
             contestants[f"{name} {batch}"] = (n, _over(run, n, step))
     found = rates(contestants, n_rounds=n_rounds)
     cases = [
-        _entry(name, batch, found, run_case("chain", fresh=fresh, backend=name, batch=batch))
-        for name in backends
+        _entry(
+            name,
+            batch,
+            found,
+            run_case(
+                "chain",
+                fresh=fresh,
+                backend=of_case[name][0],
+                batch=batch,
+                threads=of_case[name][1],
+            ),
+        )
+        for name in runs
         for batch in batches
         if f"{name} {batch}" in found
     ]

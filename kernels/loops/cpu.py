@@ -61,6 +61,8 @@ class ImageLoops(NamedTuple):
         n_images, n_pixels = adc.shape[0], adc.shape[2]
         outputs = make_outputs(n_images, n_pixels, self.inputs.settings.dense, np.empty)
         run = _run_sums if adc.ndim == 3 else _run_waveforms
+        # Numba keeps one number for all: it is set where it is used.
+        numba.set_num_threads(len(self.scratch.charge))
         run(adc, calibration_index, is_shower, *self.inputs, self.scratch, *outputs)
         columns, charge, peak_time, mask = outputs
         retry = np.zeros(n_images, dtype=np.int32)
@@ -95,6 +97,5 @@ def prepare(
     inputs = loop_inputs(camera, calibration, settings, adc_dtype=adc_dtype, dense=dense)
     limit: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
     n_threads = max(1, min(n_threads, limit))
-    numba.set_num_threads(n_threads)
     scratch = make_scratch(n_threads, len(camera.fov_lon), n_samples, np.empty, np.zeros)
     return ImageLoops(inputs, scratch)
