@@ -20,14 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astri_gpu.errors import AstriError
-from astri_gpu.kernels.image_chain import (
+from astri_gpu.kernels.image_chain import image_chain
+from astri_gpu.kernels.image_types import (
     RETRY_ISLANDS,
     RETRY_SLOTS,
     CalibrationArrays,
     CameraArrays,
     ImageResult,
     ImageSettings,
-    image_chain,
 )
 
 __all__ = ["BACKENDS", "Backend", "ImageChain", "make_backend"]

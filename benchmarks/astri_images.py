@@ -20,7 +20,9 @@ from astri_gpu.kernels.coordinates import (
     project_to_ground,
     telescope_to_altaz,
 )
-from astri_gpu.kernels.image_chain import CalibrationArrays
+from astri_gpu.kernels.image_types import (
+    CalibrationArrays,
+)
 from astri_gpu.store import StoreWriter, create
 from astri_gpu.store_layout import write_layout
 

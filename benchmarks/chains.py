@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from astri_gpu.backend import Backend, make_backend
 from astri_gpu.config import ProcessConfig, compose
 from astri_gpu.instrument import CameraDescription
-from astri_gpu.kernels.image_chain import (
+from astri_gpu.kernels.image_chain import calibrated_images
+from astri_gpu.kernels.image_types import (
     COUNT_COLUMNS,
     CameraArrays,
     ImageResult,
     ImageSettings,
-    calibrated_images,
 )
 from astri_gpu.stages.images import camera_arrays, image_settings
 

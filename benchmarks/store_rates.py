@@ -129,7 +129,9 @@ def _parts(source: Path, folder: Path, config: Any) -> tuple[Callable[[], None],
     """Return calls that only read and decode, only compute (in memory), and only write."""
     from astri_gpu.backend import make_backend
     from astri_gpu.batch import read_batches
-    from astri_gpu.kernels.image_chain import COLUMNS
+    from astri_gpu.kernels.image_types import (
+        COLUMNS,
+    )
     from astri_gpu.stages.images import camera_arrays, image_settings
     from astri_gpu.store import create, open_store
     from astri_gpu.store_layout import read_layout

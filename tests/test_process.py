@@ -12,7 +12,10 @@ import pytest
 from astri_gpu.backend import make_backend
 from astri_gpu.config import ProcessConfig, compose
 from astri_gpu.errors import AstriError, PartialFailure, UsageError
-from astri_gpu.kernels.image_chain import FLAG_EXCLUDED, FLAG_SATURATED
+from astri_gpu.kernels.image_types import (
+    FLAG_EXCLUDED,
+    FLAG_SATURATED,
+)
 from astri_gpu.schema import TABLES
 from astri_gpu.stages import ingest, process
 from astri_gpu.store import open_store

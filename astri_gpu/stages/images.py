@@ -12,7 +12,7 @@ from astri_gpu.backend import Backend
 from astri_gpu.batch import Batch, WriteBehind, read_ahead, read_batches
 from astri_gpu.errors import AstriError
 from astri_gpu.instrument import CameraDescription
-from astri_gpu.kernels.image_chain import (
+from astri_gpu.kernels.image_types import (
     COLUMNS,
     COUNT_COLUMNS,
     FLAG_EXCLUDED,

@@ -11,7 +11,7 @@ from ._compile import compiled
 
 __all__ = ["clean", "clear", "keep_one_island", "label_islands"]
 
-PICTURE, BOUNDARY, CORE, MASK, SECOND, NEW, TODO, LISTED = 1, 2, 4, 8, 16, 32, 64, 128
+PICTURE, BOUNDARY, CORE, MASK, SECOND, NEW, WAITING, LISTED = 1, 2, 4, 8, 16, 32, 64, 128
 ALL = 255
 TAILCUTS, MARS, NSB, TIME_CONSTRAINED = range(4)
 
@@ -245,15 +245,15 @@ def label_islands(state, pixels, n_pixels, bit, charge, neighbours, stack, label
     """
     for i in range(n_pixels):
         if state[pixels[i]] & bit:
-            state[pixels[i]] |= TODO
+            state[pixels[i]] |= WAITING
     n_islands = 0
     for i in range(n_pixels):
-        if not state[pixels[i]] & TODO:
+        if not state[pixels[i]] & WAITING:
             continue
         n_islands += 1
         size, brightness = 0, 0.0
         stack[0] = pixels[i]
-        state[pixels[i]] &= ALL - TODO
+        state[pixels[i]] &= ALL - WAITING
         depth = 1
         while depth > 0:
             depth -= 1
@@ -264,8 +264,8 @@ def label_islands(state, pixels, n_pixels, bit, charge, neighbours, stack, label
             for k in range(neighbours.shape[1]):  # without a branch, as in `_list_above`
                 other = neighbours[pixel, k]
                 stack[depth] = other
-                depth += (state[other] & TODO) != 0
-                state[other] &= ALL - TODO
+                depth += (state[other] & WAITING) != 0
+                state[other] &= ALL - WAITING
         # An image has at most as many islands as pixels; row 0 is not used.
         island[n_islands, 0] = size
         island[n_islands, 1] = brightness

@@ -5,7 +5,12 @@ from typing import NamedTuple
 import numba
 import numpy as np
 
-from ..image_chain import CalibrationArrays, CameraArrays, ImageResult, ImageSettings
+from ..image_types import (
+    CalibrationArrays,
+    CameraArrays,
+    ImageResult,
+    ImageSettings,
+)
 from ._compile import compiled
 from .image import process_sum_image, process_waveform_image, worker_scratch
 from .launch import LoopInputs, columns_of, loop_inputs, make_outputs, make_scratch

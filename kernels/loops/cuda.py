@@ -5,7 +5,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..image_chain import CalibrationArrays, CameraArrays, ImageResult, ImageSettings
+from ..image_types import (
+    CalibrationArrays,
+    CameraArrays,
+    ImageResult,
+    ImageSettings,
+)
 from .launch import LoopInputs, columns_of, loop_inputs, make_outputs, make_scratch, scratch_bytes
 from .settings import Scratch
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from ..image_chain import (
+from ..image_types import (
     COLUMNS,
     FLAG_EMPTY,
     FLAG_NO_SHOWER,

@@ -5,7 +5,7 @@ from typing import NamedTuple
 import numpy as np
 
 from .._types import Array
-from ..image_chain import (
+from ..image_types import (
     COLUMNS,
     COUNT_COLUMNS,
     CalibrationArrays,

@@ -1,14 +1,16 @@
 """Loop text of the image parameters: one pass over the survivors for each order of moment.
 
 Every number is defined by the array text (`moments`, `parameters`, `timing`, `astri`); the order of
-the output follows `image_chain.COLUMNS`.
+the output follows `image_types.COLUMNS`.
 """
 
 import math
 
 import numpy as np
 
-from ..image_chain import COLUMNS
+from ..image_types import (
+    COLUMNS,
+)
 from ..islands import MEDIUM_ISLAND, SMALL_ISLAND
 from ..moments import NO_VARIANCE, VERTICAL
 from ._compile import compiled

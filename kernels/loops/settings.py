@@ -6,7 +6,10 @@ import numpy as np
 
 from .._types import Array
 from ..calibration import EXTRACTORS
-from ..image_chain import CLEANING_METHODS, ImageSettings
+from ..image_types import (
+    CLEANING_METHODS,
+    ImageSettings,
+)
 
 __all__ = ["LoopSettings", "Scratch", "loop_settings"]
 

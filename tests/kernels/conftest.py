@@ -7,7 +7,10 @@ import numpy as np
 import pytest
 
 from astri_gpu.instrument.camera import CameraGeometry
-from astri_gpu.kernels.image_chain import CalibrationArrays, CameraArrays
+from astri_gpu.kernels.image_types import (
+    CalibrationArrays,
+    CameraArrays,
+)
 
 # Relative tolerances by dtype: what the order of a sum over a few hundred terms may change, with
 # room for the few ulp that the functions of the backends (atan2, hypot, exp) differ by.

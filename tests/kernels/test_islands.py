@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 from astri_gpu.instrument.astri import astri_geometry
 from astri_gpu.kernels import compaction as co
 from astri_gpu.kernels import islands as isl
-from astri_gpu.kernels.image_chain import ImageSettings
+from astri_gpu.kernels.image_types import (
+    ImageSettings,
+)
 
 STEPS = ImageSettings().island_steps
 
