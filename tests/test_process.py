@@ -58,7 +58,7 @@ def changed(stores, tmp_path, change, name=ARRAY):
 def test_output_is_complete_without_its_input(stores, tmp_path):
     source = open_store(stores(ARRAY))
     summary = process.run(config(stores(ARRAY), tmp_path / "out.zarr", "backend=cpu"))
-    assert "15 images, 1 events (1 with stereo geometry)" in summary.line
+    assert "15 images, 1 event (1 with stereo geometry)" in summary.line
     assert "backend cpu" in summary.line
     store = open_store(tmp_path / "out.zarr")
     assert store.attrs["data_level"] == "DL2a"

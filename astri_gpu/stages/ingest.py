@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from astri_gpu.errors import UsageError
 from astri_gpu.progress import Progress
-from astri_gpu.stages.units import find_inputs, run_units
+from astri_gpu.stages.units import counted, find_inputs, run_units
 
 if TYPE_CHECKING:
     from astri_gpu.config import IngestConfig
@@ -37,8 +37,8 @@ class Summary:
         rate = self.n_images / self.seconds if self.seconds > 0 else 0.0
         before = f" ({self.n_before} more were done before)" if self.n_before else ""
         return (
-            f"ingest: {self.n_done} {'file' if self.n_done == 1 else 'files'}{before}, "
-            f"{self.n_events} events, {self.n_images} images in {self.seconds:.1f} s "
+            f"ingest: {counted(self.n_done, 'file')}{before}, {counted(self.n_events, 'event')}, "
+            f"{counted(self.n_images, 'image')} in {self.seconds:.1f} s "
             f"({rate:,.0f} images/s)"
         )
 

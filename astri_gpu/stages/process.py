@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from astri_gpu.errors import AstriError
 from astri_gpu.progress import Progress
-from astri_gpu.stages.units import find_inputs, run_units
+from astri_gpu.stages.units import counted, find_inputs, run_units
 
 if TYPE_CHECKING:
     from astri_gpu.config import ProcessConfig
@@ -42,9 +42,10 @@ class Summary:
         rate = self.n_images / self.seconds if self.seconds > 0 else 0.0
         before = f" ({self.n_before} more were done before)" if self.n_before else ""
         return (
-            f"process: {self.n_done} {'store' if self.n_done == 1 else 'stores'}{before}, "
-            f"{self.n_images} images, {self.n_events} events ({self.n_stereo} with stereo "
-            f"geometry) in {self.seconds:.1f} s ({rate:,.0f} images/s, backend {self.backend})"
+            f"process: {counted(self.n_done, 'store')}{before}, "
+            f"{counted(self.n_images, 'image')}, {counted(self.n_events, 'event')} "
+            f"({self.n_stereo} with stereo geometry) in {self.seconds:.1f} s "
+            f"({rate:,.0f} images/s, backend {self.backend})"
         )
 
 

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from astri_gpu.errors import AstriError, PartialFailure, UsageError
 from astri_gpu.progress import Progress, progress
 
-__all__ = ["Outcome", "find_inputs", "output_names", "run_units"]
+__all__ = ["Outcome", "counted", "find_inputs", "output_names", "run_units"]
 
 logger = logging.getLogger(__name__)
 
@@ -56,6 +56,11 @@ class Outcome:
         if len(self.failed) == n_units:
             raise AstriError(text)
         raise PartialFailure(f"{text} The others are done; {getattr(summary, 'line', '')}.")
+
+
+def counted(number: int, what: str) -> str:
+    """Return a number with its noun, "1 event" or "2 events"."""
+    return f"{number} {what}" if number == 1 else f"{number} {what}s"
 
 
 def find_inputs(patterns: Sequence[str]) -> list[Path]:
