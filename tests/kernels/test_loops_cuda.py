@@ -40,6 +40,8 @@ CASES = {
 SIMULATED = """
 import json, sys, warnings
 warnings.simplefilter("error")
+# numba-cuda 0.30 makes such constants when it is imported with NumPy 2.5.
+warnings.filterwarnings("ignore", message="The 'generic' unit for NumPy timedelta")
 import numpy as np
 from astri_gpu.kernels import image_chain as chain
 from astri_gpu.kernels.loops import cuda
