@@ -27,7 +27,7 @@ from astri_gpu.store import Store, StoreWriter
 if TYPE_CHECKING:
     from astri_gpu.config import ProcessConfig
 
-__all__ = ["camera_arrays", "image_settings", "process_images"]
+__all__ = ["calibration_arrays", "camera_arrays", "image_settings", "process_images"]
 
 SHOWER_EVENT = 32  # CTAO event type SUBARRAY
 ROWS_WAITING = 64  # batches of parameters between computing and writing
@@ -74,7 +74,7 @@ def image_settings(camera: CameraDescription, config: "ProcessConfig") -> ImageS
     )
 
 
-def _calibration_arrays(
+def calibration_arrays(
     store: Store, name: str, camera: CameraDescription, config: "ProcessConfig"
 ) -> tuple[CalibrationArrays, NDArray[np.uint16]]:
     """Return the constants of a camera and the telescope of each row of them."""
@@ -145,7 +145,7 @@ def process_images(
     AstriError
         Without calibration, with a dead telescope, or when a batch holds NaN.
     """
-    calibration, tel_of_row = _calibration_arrays(store, name, camera, config)
+    calibration, tel_of_row = calibration_arrays(store, name, camera, config)
     _check_telescopes(store, name, calibration, tel_of_row, config)
     path = f"dl0/image/{name}"
     has_samples = f"{path}/waveform" in store
