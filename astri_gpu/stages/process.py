@@ -1,6 +1,5 @@
 """The stage `process`: DL0 stores to image parameters (DL1b) and stereo geometry (DL2a)."""
 
-import logging
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,8 +14,6 @@ if TYPE_CHECKING:
     from astri_gpu.store import Store
 
 __all__ = ["Summary", "process_store", "run"]
-
-logger = logging.getLogger(__name__)
 
 LEVEL = "DL2a"
 # Raw counts stay behind; everything else of the input travels along.

@@ -55,7 +55,6 @@ class _Images(NamedTuple):
     tel_index: NDArray[np.int64]
     columns: dict[str, NDArray[np.float64]]
     camera_of: NDArray[np.int64]
-    row_of: NDArray[np.int64]
 
 
 def process_events(
@@ -134,7 +133,7 @@ def _collect(store: Store, cameras: list[_Camera], first: int, last: int) -> _Im
     parts: dict[str, list[NDArray[Any]]] = {
         name: [] for name in (*PARAMETERS, *POINTING, "camera_radius")
     }
-    event, tel_index, camera_of, row_of = [], [], [], []
+    event, tel_index, camera_of = [], [], []
     for k, camera in enumerate(cameras):
         start, stop = np.searchsorted(camera.event_index, [first, last])
         for name in PARAMETERS:
@@ -146,7 +145,6 @@ def _collect(store: Store, cameras: list[_Camera], first: int, last: int) -> _Im
         event.append(camera.event_index[start:stop] - first)
         tel_index.append(camera.tel_index[start:stop])
         camera_of.append(np.full(n_images, k))
-        row_of.append(np.arange(start, stop))
     all_events = np.concatenate(event)
     # Camera by camera the rows are in order already; a stable sort brings the cameras together.
     order = np.argsort(all_events, kind="stable")
@@ -158,7 +156,6 @@ def _collect(store: Store, cameras: list[_Camera], first: int, last: int) -> _Im
         tel_index=np.concatenate(tel_index)[order],
         columns={name: np.concatenate(values)[order] for name, values in parts.items()},
         camera_of=np.concatenate(camera_of)[order],
-        row_of=np.concatenate(row_of)[order],
     )
 
 
