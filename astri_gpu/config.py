@@ -6,9 +6,16 @@ They work without Hydra too: ``ProcessConfig(input="a.zarr", output="b.zarr")``.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
+from astri_gpu.config_sections import (
+    BackendConfig,
+    CalibrationConfig,
+    CleaningConfig,
+    ParameterConfig,
+    StereoConfig,
+)
+from astri_gpu.config_simulation import SimulateConfig
 from astri_gpu.errors import UsageError
 from astri_gpu.options import REQUIRED, Section, option, path_list, specs
 from astri_gpu.overrides import check_overrides, hydra_error
@@ -26,6 +33,8 @@ __all__ = [
     "IngestConfig",
     "ParameterConfig",
     "ProcessConfig",
+    "ReportConfig",
+    "SimulateConfig",
     "Stage",
     "StereoConfig",
     "compose",
@@ -33,170 +42,6 @@ __all__ = [
     "register_schemas",
     "to_config",
 ]
-
-
-@dataclass
-class BackendConfig(Section):
-    """What computes."""
-
-    section: ClassVar[str] = "backend"
-
-    name: str = option(
-        "auto",
-        choices=["auto", "numpy", "cpu", "jax", "cupy"],
-        help="what computes; auto takes the fastest one that is installed",
-    )
-    threads: int = option(0, low=0, help="CPU threads of the compiled loops; 0 = all cores")
-
-
-@dataclass
-class CalibrationConfig(Section):
-    """From ADC counts to photo-electrons."""
-
-    section: ClassVar[str] = "calibration"
-
-    gain_threshold_adc: float = option(
-        4000.0,
-        above=0,
-        unit="ADC counts",
-        help="pixels with a high-gain sample above this use the low gain",
-    )
-    extractor: str = option(
-        "neighbour_peak",
-        choices=["neighbour_peak", "local_peak", "global_peak", "fixed_window", "full_sum"],
-        help="where the integration window of a waveform is put",
-    )
-    window_width: int = option(7, low=1, unit="samples", help="length of the integration window")
-    window_shift: int = option(
-        3, low=0, unit="samples", help="the window starts this long before the peak"
-    )
-    peak_index: int = option(
-        0, low=0, unit="samples", help="peak position of extractor=fixed_window"
-    )
-    local_weight: int = option(
-        0, low=0, help="weight of the pixel itself beside its neighbours (neighbour_peak)"
-    )
-    integration_correction: bool = option(
-        True, help="correct for the part of the reference pulse outside the window"
-    )
-    interpolate_invalid: bool = option(
-        True, help="give disabled pixels the mean charge and time of their neighbours"
-    )
-    focal_length: str = option(
-        "auto",
-        choices=["auto", "effective", "equivalent"],
-        help="focal length of the sky coordinates; auto: effective where it is known",
-    )
-
-
-@dataclass
-class CleaningConfig(Section):
-    """Which pixels belong to the shower."""
-
-    section: ClassVar[str] = "cleaning"
-
-    method: str = option(
-        "tailcuts",
-        choices=["tailcuts", "mars", "nsb", "time_constrained"],
-        help="two thresholds; three thresholds; two thresholds that follow the pedestal noise; "
-        "two thresholds with arrival times",
-    )
-    picture_pe: float = option(6.0, above=0, unit="p.e.", help="threshold of core pixels")
-    boundary_pe: float = option(
-        3.0, low=0, unit="p.e.", help="threshold of pixels beside a core pixel"
-    )
-    second_boundary_pe: float = option(
-        3.0, low=0, unit="p.e.", help="threshold of the second row of boundary pixels (mars)"
-    )
-    min_picture_neighbours: int = option(
-        1, low=0, high=8, help="core pixels need this many neighbours above picture_pe"
-    )
-    keep_isolated: bool = option(False, help="keep core pixels without any surviving neighbour")
-    diagonal_neighbours: bool = option(True, help="pixels that touch at a corner are neighbours")
-    min_core_pixels: int = option(3, low=0, help="drop images with fewer core pixels")
-    pedestal_factor: float = option(
-        2.5, low=0, help="a core pixel exceeds this many pedestal standard deviations (nsb)"
-    )
-    time_limit_ns: float = option(
-        0.0,
-        low=0,
-        unit="ns",
-        help="drop pixels without neighbours within this time; 0 = no such step",
-    )
-    time_min_neighbours: int = option(
-        1, low=1, high=8, help="neighbours that have to be within time_limit_ns"
-    )
-    time_limit_core_ns: float = option(
-        4.5,
-        above=0,
-        unit="ns",
-        help="core pixels lie this near to the mean arrival time (time_constrained)",
-    )
-    time_limit_boundary_ns: float = option(
-        1.5,
-        above=0,
-        unit="ns",
-        help="boundary pixels lie this near to a core neighbour (time_constrained)",
-    )
-    dilate_rows: int = option(0, low=0, high=20, help="rows of neighbours added in the end")
-    largest_island_only: bool = option(False, help="keep only the island with the most pixels")
-
-    def validate(self) -> None:
-        """Raise a `UsageError` for values out of range or thresholds in the wrong order."""
-        super().validate()
-        steps = ["picture_pe", "boundary_pe"]
-        if self.method == "mars":
-            steps.append("second_boundary_pe")
-        for upper, lower in pairwise(steps):
-            high, low = getattr(self, upper), getattr(self, lower)
-            if low > high:
-                raise UsageError(
-                    f"cleaning.{lower} is {low:g}: it must be at most cleaning.{upper} "
-                    f"({high:g} p.e.)"
-                )
-
-
-@dataclass
-class ParameterConfig(Section):
-    """Image parameters."""
-
-    section: ClassVar[str] = "parameters"
-
-    source_fov_lon_deg: float = option(
-        0.0,
-        low=-90,
-        high=90,
-        unit="deg",
-        help="assumed source in the field of view, for dist, miss and alpha",
-    )
-    source_fov_lat_deg: float = option(
-        0.0, low=-90, high=90, unit="deg", help="the other coordinate of the assumed source"
-    )
-    min_pixels: int = option(2, low=1, help="images with fewer pixels are not parametrised")
-
-
-@dataclass
-class StereoConfig(Section):
-    """Shower direction, core and height from several images."""
-
-    section: ClassVar[str] = "stereo"
-
-    method: str = option(
-        "planes",
-        choices=["planes", "lines"],
-        help="intersect shower-detector planes, or image axes with weights",
-    )
-    min_intensity_pe: float = option(
-        50.0, low=0, unit="p.e.", help="images take part above this intensity"
-    )
-    min_pixels: int = option(4, low=1, help="images take part with at least this many pixels")
-    min_width_deg: float = option(0.0, low=0, unit="deg", help="images take part above this width")
-    max_leakage: float = option(
-        1.0,
-        low=0,
-        high=1,
-        help="images take part up to this leakage_intensity_width_2",
-    )
 
 
 @dataclass
@@ -297,6 +142,50 @@ class DisplayConfig(Section):
     debug: bool = option(False, help="show the traceback of an error")
 
 
+@dataclass
+class ReportConfig(Section):
+    """Options of `astri-gpu report`."""
+
+    input: Any = option(REQUIRED, help="DL2a stores of simulated events: one, a list, or a pattern")
+    output: str = option(REQUIRED, help="folder to write: report.html, summary.json, pictures")
+    bins_per_decade: int = option(
+        5, low=1, high=20, unit="bins", help="energy bins in a factor of ten"
+    )
+    dpi: int = option(130, low=20, high=600, unit="dots per inch", help="resolution of pictures")
+    overwrite: bool = option(False, help="replace an existing report")
+    progress: bool | None = option(
+        None, help="show a progress bar; null = a bar on a terminal, a line every 10 s elsewhere"
+    )
+    debug: bool = option(False, help="show the traceback of an error")
+
+    def validate(self) -> None:
+        """Raise a `UsageError` for values out of range or paths that are none."""
+        super().validate()
+        path_list(self.input)
+        path_list(self.output, "output")
+
+    def inputs(self) -> list[str]:
+        """Return `input` as a list of paths or patterns."""
+        return path_list(self.input)
+
+
+# Sections with a folder of alternatives, in the order in which `--help` shows them.
+GROUPS = (
+    "backend",
+    "array",
+    "atmosphere",
+    "spectrum",
+    "view",
+    "shower",
+    "optics",
+    "camera",
+    "calibration_events",
+    "calibration",
+    "cleaning",
+    "stereo",
+)
+
+
 @dataclass(frozen=True)
 class Stage:
     """One stage of the command line."""
@@ -304,19 +193,26 @@ class Stage:
     config: type[Section]
     line: str
     examples: tuple[str, ...]
+    experiments: bool = False  # whether the files of configs/experiment are written for it
 
     @property
     def groups(self) -> tuple[str, ...]:
         """Return the names of the config groups that the stage has, `experiment` last."""
         nested = {spec.key.split(".")[0] for spec in specs(self.config) if "." in spec.key}
-        # A section without alternatives (parameters) has options but no folder of files.
-        order = [
-            name for name in ("backend", "calibration", "cleaning", "stereo") if name in nested
-        ]
-        return (*order, "experiment") if order else ()
+        order = [name for name in GROUPS if name in nested]
+        return (*order, "experiment") if self.experiments else tuple(order)
 
 
 STAGES: dict[str, Stage] = {
+    "simulate": Stage(
+        SimulateConfig,
+        "fast simulation of showers and of the array -> DL0 store",
+        (
+            "astri-gpu simulate production=gamma n_showers=200000 seed=1 output=gamma_dl0.zarr",
+            "astri-gpu simulate production=proton n_showers=100000 seed=2 output=proton.zarr \\\n"
+            "    camera=moon array=single view.zenith_deg=40 calibration_events=standard",
+        ),
+    ),
     "ingest": Stage(
         IngestConfig,
         "sim_telarray files -> DL0 store",
@@ -332,6 +228,15 @@ STAGES: dict[str, Stage] = {
             "astri-gpu process gamma_dl0.zarr output=gamma_dl2.zarr backend=cpu",
             "astri-gpu process gamma_dl0.zarr 'output=scan_${cleaning.picture_pe}.zarr' \\\n"
             "    cleaning.picture_pe=5,6,8 --multirun",
+        ),
+        experiments=True,
+    ),
+    "report": Stage(
+        ReportConfig,
+        "DL2a stores of simulated events -> a small illustrated report",
+        (
+            "astri-gpu report gamma_dl2.zarr proton_dl2.zarr output=report",
+            "astri-gpu report input='dl2/*.zarr' output=report overwrite=true bins_per_decade=4",
         ),
     ),
     "info": Stage(

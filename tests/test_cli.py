@@ -66,6 +66,21 @@ def test_stage_help_shows_every_option(name, capsys):
     assert max(map(len, text.splitlines())) <= 110
 
 
+def test_help_of_simulate_shows_groups_and_units(capsys):
+    assert main(["simulate", "--help"]) == 0
+    text = capsys.readouterr().out
+    for words in (
+        "  camera=dark\n",
+        "    moon  ",
+        "  view=standard\n",
+        "[TeV; above 0]",
+        "[deg; 0",
+    ):
+        assert words in text
+    assert text.index("  array=") < text.index("  camera=") < text.index("  calibration_events=")
+    assert "experiment=" not in text
+
+
 def test_version(capsys):
     assert main(["--version"]) == 0
     assert capsys.readouterr().out.startswith("astri-gpu 0.")
@@ -275,6 +290,7 @@ def test_closed_pipe_is_no_error():
 def test_stage_tells_that_an_input_does_not_exist(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["nothing_here.zarr"] + (["output=out"] if name != "info" else [])
+    words += ["source=corsika"] if name == "simulate" else []  # the model needs no input
     assert main([name, *words]) in (1, 2)
     text = capsys.readouterr().err
     assert "nothing_here.zarr" in text

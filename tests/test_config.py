@@ -1,8 +1,10 @@
 """Every config file composes, and every wrong value is refused in one sentence."""
 
+import dataclasses
 from importlib.resources import files
 
 import pytest
+import yaml
 
 from astri_gpu.config import (
     STAGES,
@@ -10,6 +12,7 @@ from astri_gpu.config import (
     InfoConfig,
     IngestConfig,
     ProcessConfig,
+    SimulateConfig,
     compose,
 )
 from astri_gpu.errors import UsageError
@@ -56,6 +59,68 @@ def test_every_config_folder_is_a_group_of_a_stage():
 def test_every_group_file_has_a_description(stage):
     for group in STAGES[stage].groups:
         assert all(group_files(group).values())
+
+
+SIMULATION_GROUPS = [group for group in STAGES["simulate"].groups if group != "backend"]
+
+
+@pytest.mark.parametrize("group", SIMULATION_GROUPS)
+def test_default_file_of_a_simulation_group_says_all_of_its_class(group):
+    """Who opens the file sees every value of the production, and they are those of Python."""
+    text = (files("astri_gpu.configs") / "simulate.yaml").read_text(encoding="utf-8")
+    (choice,) = [item[group] for item in yaml.safe_load(text)["defaults"] if group in item]
+    content = (files("astri_gpu.configs") / group / f"{choice}.yaml").read_text(encoding="utf-8")
+    section = getattr(SimulateConfig(output="x"), group)
+    assert yaml.safe_load(content) == dataclasses.asdict(section)
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["array/mini_array", "atmosphere/teide", "spectrum/standard", "optics/astri", "camera/dark"],
+)
+def test_values_that_are_not_published_are_labelled(path):
+    text = (files("astri_gpu.configs") / f"{path}.yaml").read_text(encoding="utf-8")
+    comments = [line for line in text.splitlines() if line.startswith("#")]
+    assert any("our choice" in line for line in comments)
+
+
+def test_the_command_of_a_production_composes():
+    config = compose(
+        "simulate",
+        [
+            *("production=proton", "n_showers=200000", "seed=1", "output=p.zarr"),
+            *("camera=moon", "view=diffuse", "array=single", "spectrum=e2", "shower=draft"),
+            *("view.zenith_deg=40", "calibration_events=standard"),
+        ],
+    )
+    assert isinstance(config, SimulateConfig)
+    assert (config.production, config.n_showers, config.seed) == ("proton", 200_000, 1)
+    assert config.camera.night_sky_mhz == 250
+    assert (config.view.cone_max_deg, config.view.zenith_deg) == (6, 40)
+    assert (config.array.layout, config.spectrum.index) == ("single", -2)
+    assert config.shower.tables == "draft"
+    assert config.calibration_events.n_pedestal > 0
+    assert config.view.scatter_radius_m is None
+
+
+@pytest.mark.parametrize(
+    ("word", "sentence"),
+    [
+        ("production=photon", r"production is 'photon': it must be one of gamma, electron"),
+        ("view.zenith_deg=75", r"view\.zenith_deg is 75: it must be 0 to 60 \(deg\)"),
+        ("spectrum.energy_max_tev=5000", r"above 0 and at most 1000 \(TeV\)"),
+        ("n_showers=0", r"n_showers is 0: it must be 1 to"),
+        ("camera=mon", r"camera=mon does not exist: .* did you mean 'moon'\?"),
+        ("zenith_deg=10", r"did you mean 'view\.zenith_deg'\?"),
+        ("source=corsika", r"input=\.\.\. belongs to source=corsika"),
+        ("input=showers.dat", r"input=\.\.\. belongs to source=corsika"),
+        ("experiment=ctapipe", r"unknown option experiment"),
+    ],
+)
+def test_refused_productions(word, sentence):
+    with pytest.raises(UsageError, match=sentence) as caught:
+        compose("simulate", ["output=x", word])
+    assert "\n" not in str(caught.value)
 
 
 def test_experiment_ctapipe_is_ctapipes_default():
