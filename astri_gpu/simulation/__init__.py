@@ -1,0 +1,1 @@
+"""The fast Monte Carlo: atmosphere, light tables, camera, productions."""
