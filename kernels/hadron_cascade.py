@@ -212,12 +212,12 @@ def photons(pions: Hadrons, air: Air, *, key: tuple[int, int]) -> Photons:
         is_followed = model.is_followed(q_lon, q_lat, air.tan_zenith)
         growth = xp.where(is_followed, growth, xp.ones_like(growth))
         made = model.axis_depth(pions.height * growth, air) * (path / growth)
-        s0, s1, s2, _ = _draw(pions, model.DRAW_START + photon, key)
+        s0, s1, _, _ = _draw(pions, model.DRAW_START + photon, key)
         weight = model.survival_weight(energy, pions.thin_energy, word)
         rows.append(
             Photons(
                 energy=energy,
-                start=model.em_start(made, model.CONVERSION_LENGTH, s0, s1, s2),
+                start=model.em_start(made, model.CONVERSION_LENGTH, s0, s1),
                 x=pions.x + (pions.q_lon - q_lon) * pions.height,
                 y=pions.y + (pions.q_lat - q_lat) * pions.height,
                 q_lon=q_lon,

@@ -97,13 +97,13 @@ def first_conversion(
     Parameters
     ----------
     shower : (shower,), uint32, number in the production
-    is_gamma : True for photons (mean 9/7 radiation lengths), False for electrons (one less)
+    is_gamma : True for photons (mean 9/7 radiation lengths), False for electrons (0.49)
     """
     xp = array_namespace(shower)
     length = model.CONVERSION_LENGTH if is_gamma else model.ELECTRON_LENGTH
-    w0, w1, w2, _ = philox(shower, FIRST, 0, 0, key=key)
+    w0, w1, _, _ = philox(shower, FIRST, 0, 0, key=key)
     first = length * exponential(w0)
-    return first, model.em_start(xp.zeros_like(first), length, w0, w1, w2)
+    return first, model.em_start(xp.zeros_like(first), length, w0, w1)
 
 
 def develop_arrays(
@@ -125,7 +125,7 @@ def develop_arrays(
     rows : NumPy arrays. Nuclei above `MAX_ENERGY`, and those with less than `MIN_HADRON` for each
         nucleon, have none, and an infinite first interaction. `first_interaction` is the first one
         of the nucleons of helium, the first conversion of a photon or electron (its row starts a
-        Gaussian shift away), and where a muon was produced.
+        random shift away), and where a muon was produced.
 
     Raises
     ------

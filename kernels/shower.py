@@ -8,7 +8,8 @@ nothing. `loops/shower.py` is the same text for single showers.
 
 Left out: the height of the core plane over the ground (the plane of the cores is perpendicular to
 the pointing axis, and the air of a shower is that of a core in the middle of the array), and the
-fluctuations of an electromagnetic profile beyond the place where it starts.
+fluctuations of an electromagnetic profile beyond the place where it starts: late showers are also
+longer, their rms length by 0.4 (1 TeV) to 0.5 (10 GeV) of the delay of their centroid.
 """
 
 from math import expm1, log, pi, sin
@@ -16,6 +17,16 @@ from typing import NamedTuple
 
 from jaxtyping import Bool, Float, Int, Integer
 
+from ._electron_share import (
+    FIRST_DEPTH,
+    GREISEN_NORM,
+    LAST_AGE,
+    LOWEST_SHARE_Y,
+    LOWEST_Y,
+    SHARE_AGE,
+    SHARE_LEVEL,
+    SHARE_SLOPE,
+)
 from ._types import Array, array_namespace
 from .random import key_of, philox, uniform
 from .simulation_types import (
@@ -54,20 +65,6 @@ CANDIDATE_RADIUS_M = 130.0
 CANDIDATE_SLOPE = 2.2
 """Upper bound of the light of a shower: flat to the rim of the light pool, then a power law; above
 what 1-50 TeV gammas give (0.24-0.36 p.e. per GeV at 100-150 m)."""
-
-GREISEN_NORM = 0.31
-FIRST_DEPTH = 9 / 7
-"""Depth of Greisen's formula, in radiation lengths, where the first conversion takes place."""
-LOWEST_Y = 0.5
-LAST_AGE = 2.1
-SHARE_AGE = (
-    0.15, 0.25, 0.35, 0.45, 0.55, 0.65, 0.75, 0.85, 0.95, 1.05, 1.15, 1.25, 1.45, 1.65, 2.0,
-)  # fmt: skip
-SHARE = (
-    0.10, 0.28, 0.37, 0.46, 0.53, 0.58, 0.59, 0.585, 0.57, 0.545, 0.515, 0.485, 0.45, 0.435, 0.42,
-)  # fmt: skip
-"""Electrons above 20 MeV over Greisen's number, by age, from simulated cascades of 10 GeV to
-10 TeV; their track length is 0.50 radiation lengths for each critical energy."""
 
 
 class Profile(NamedTuple):
@@ -219,14 +216,14 @@ def electrons(energy: Array, start: Array, depth: Array) -> tuple[Array, Array]:
     """Return the number of electrons above 20 MeV in electromagnetic showers, and their age.
 
     With y = ln(E / 81 MeV) and t = (depth - start) / X0 + 9/7 the age is s = 3 t / (t + 2 y) and
-    the number is 0.31 / sqrt(y) exp(t (1 - 1.5 ln s)) (Greisen 1956) times the share above 20 MeV.
-    It is zero before the first conversion and beyond an age of 2.1.
+    the number is 0.31 / sqrt(y) exp(t (1 - 1.5 ln s)) (Greisen 1956) times the share above 20 MeV,
+    whose logarithm is linear in 1 / y. It is zero before the start and beyond an age of 2.1.
 
     Parameters
     ----------
     energy : GeV
-    start, depth : g/cm2 along the shower's own line: of the first conversion, and to look at; all
-        shapes broadcast
+    start, depth : g/cm2 along the shower's own line: where it starts, which may be above the air,
+        and to look at; all shapes broadcast
     """
     xp = array_namespace(energy, start, depth)
     y = xp.log(energy * (1.0 / CRITICAL_ENERGY_GEV))
@@ -235,8 +232,10 @@ def electrons(energy: Array, start: Array, depth: Array) -> tuple[Array, Array]:
     t = xp.where(behind, (depth - start) * (1.0 / RADIATION_LENGTH), 0.0) + FIRST_DEPTH
     age = 3.0 * t / (t + 2.0 * y)
     index, fraction = place(xp.asarray(SHARE_AGE, dtype=xp.float64), age)
-    share = _mix(xp.asarray(SHARE, dtype=xp.float64), index, fraction)
-    number = GREISEN_NORM / xp.sqrt(y) * xp.exp(t * (1.0 - 1.5 * xp.log(age))) * share
+    level = _mix(xp.asarray(SHARE_LEVEL, dtype=xp.float64), index, fraction)
+    slope = _mix(xp.asarray(SHARE_SLOPE, dtype=xp.float64), index, fraction)
+    share = level + slope / xp.where(y > LOWEST_SHARE_Y, y, LOWEST_SHARE_Y)
+    number = GREISEN_NORM / xp.sqrt(y) * xp.exp(t * (1.0 - 1.5 * xp.log(age)) + share)
     return xp.where(behind & (age <= LAST_AGE), number, 0.0), age
 
 

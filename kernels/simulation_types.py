@@ -111,7 +111,7 @@ class EmRows(NamedTuple):
     """Electromagnetic (sub-)showers; positions relative to the axis of the primary at H = 0."""
 
     energy: Float[Array, " row"]  # GeV
-    start: Float[Array, " row"]  # g/cm2 along its own line: first conversion
+    start: Float[Array, " row"]  # g/cm2 along its own line, where its profile starts
     x: Float[Array, " row"]  # m at H = 0, relative to the core
     y: Float[Array, " row"]
     q_lon: Float[Array, " row"]

@@ -115,7 +115,7 @@ def _row(path, number, words):
     return row
 
 
-def _check(profile: AtmosphereProfile, path, lines) -> None:
+def _check(profile: AtmosphereProfile, path: Path, lines: list[int]) -> None:
     """Raise an error for a profile that jumps or turns back."""
     step = np.diff(profile.altitude)
     for k in np.flatnonzero(step <= 0)[:1]:

@@ -96,7 +96,7 @@ class Pools(NamedTuple):
 
     electrons: NDArray[np.float32]  # (age, slot, 5), see `cascade.run_cascades`
     depth: NDArray[np.float32]  # (age, slot), radiation lengths below the top; inf = no electron
-    count: NDArray[np.int64]  # (age,)
+    recorded: NDArray[np.int64]  # (age,), how many
 
 
 def make_medium(
@@ -228,12 +228,12 @@ def build_nodes(
     altitude = altitude[altitude <= profile.altitude[-1]]
     local = air_at(altitude, profile)
     # The electrons recorded nearest in depth shine at a node.
-    n_electrons = np.minimum(pools.count, fine.n_electrons)
+    n_electrons = np.minimum(pools.recorded, fine.n_electrons)
     depth = local.thickness / (cos_zenith * RADIATION_LENGTH)
     first = np.stack([np.searchsorted(d, depth) for d in pools.depth], axis=1) - n_electrons // 2
     slices = light_table.Slices(
         pools.electrons,
-        np.clip(first, 0, pools.count - n_electrons),
+        np.clip(first, 0, pools.recorded - n_electrons),
         (altitude - observation_m) / cos_zenith,
         local.refractivity,
         0.01 * RADIATION_LENGTH / local.density,

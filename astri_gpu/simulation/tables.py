@@ -107,8 +107,8 @@ def step_grid(
     height = (altitude - observation_m) / cos_zenith
     place = np.interp(height, node_height, np.arange(len(node_height)))
     node = np.minimum(place.astype(np.int32), len(node_height) - 2)
-    yield_ = EFFICIENCY_HEADROOM * optics.throughput
-    yield_ = yield_ * light_yield(altitude, profile, atmosphere, cos_zenith)
+    factor = EFFICIENCY_HEADROOM * optics.throughput
+    yield_ = factor * light_yield(altitude, profile, atmosphere, cos_zenith)
     path_m = 0.01 * np.diff(edge) / local.density
     return StepGrid(
         depth=centre,
@@ -124,7 +124,9 @@ def step_grid(
     )
 
 
-def _delay(altitude, profile, observation_m):
+def _delay(
+    altitude: NDArray[np.float64], profile: AtmosphereProfile, observation_m: float
+) -> NDArray[np.float64]:
     """Return the integral of n - 1 from the array up to altitudes, vertical, m."""
     levels = np.linspace(observation_m, profile.altitude[-1], 8001)
     refractivity = air_at(levels, profile).refractivity
@@ -132,11 +134,16 @@ def _delay(altitude, profile, observation_m):
     return np.interp(altitude, levels, np.concatenate([[0.0], np.cumsum(pieces)]))
 
 
-def _nodes(profile, atmosphere, shower, zenith_rad) -> NodeTables:
+def _nodes(
+    profile: AtmosphereProfile,
+    atmosphere: AtmosphereConfig,
+    shower: ShowerConfig,
+    zenith_rad: float,
+) -> NodeTables:
     """Return the node tables from the cache, or build them (and keep them)."""
     fine = fineness(shower.tables)
 
-    def build():
+    def build() -> NodeTables:
         logger.info(
             "building the %s light tables for zenith %g deg", shower.tables, np.degrees(zenith_rad)
         )

@@ -86,10 +86,10 @@ def _write_photon(
         return n_em
     path, growth = own_line(to_lon, to_lat, air)
     made = axis_depth(height * growth, air) * (path / growth)
-    w0, w1, w2, _ = philox(shower, HADRON | (DRAW_START + photon), a, b, settings.k0, settings.k1)
+    w0, w1, _, _ = philox(shower, HADRON | (DRAW_START + photon), a, b, settings.k0, settings.k1)
     if n_em < em.shape[1]:
         em[0, n_em] = energy
-        em[1, n_em] = em_start(made, model.CONVERSION_LENGTH, w0, w1, w2)
+        em[1, n_em] = em_start(made, model.CONVERSION_LENGTH, w0, w1)
         em[2, n_em] = x + (q_lon - to_lon) * height
         em[3, n_em] = y + (q_lat - to_lat) * height
         em[4, n_em] = to_lon

@@ -4,7 +4,7 @@ import math
 
 from .. import hadron_physics as model
 from ._compile import compiled
-from .random import exponential, normal_pair, uniform
+from .random import exponential, uniform
 
 __all__ = [
     "axis_depth",
@@ -87,7 +87,7 @@ def survival_weight(energy, thin_energy, word):
 
 
 @compiled
-def em_start(depth, length, w0, w1, w2):
+def em_start(depth, length, w0, w1):
     """Return where an electromagnetic shower starts, g/cm2, of a particle made at `depth`."""
-    z, _ = normal_pair(w1, w2)
-    return max(depth + length * exponential(w0) + model.SHIFT * z, model.MIN_START)
+    shift = -model.SHIFT_SCALE * (math.log(exponential(w1)) + model.SHIFT_MEAN)
+    return depth + length * exponential(w0) + shift

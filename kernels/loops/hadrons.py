@@ -49,14 +49,14 @@ def develop_shower(shower, energy, q_lon, q_lat, air, settings, work):
     """
     primary = settings.primary
     if primary in (GAMMA, ELECTRON):
-        w0, w1, w2, _ = philox(shower, FIRST, 0, 0, settings.k0, settings.k1)
+        w0, w1, _, _ = philox(shower, FIRST, 0, 0, settings.k0, settings.k1)
         length = model.CONVERSION_LENGTH if primary == GAMMA else model.ELECTRON_LENGTH
         if work.em.shape[1] == 0:
             return 1, 0, 0.0, FULL_EM
         for column in range(N_EM):
             work.em[column, 0] = 0.0
         work.em[0, 0] = energy
-        work.em[1, 0] = em_start(0.0, length, w0, w1, w2)
+        work.em[1, 0] = em_start(0.0, length, w0, w1)
         work.em[4, 0] = q_lon
         work.em[5, 0] = q_lat
         work.em[6, 0] = 1.0

@@ -61,7 +61,9 @@ def make_work(n_workers: int, n_electrons: int, n_radii: int) -> Work:
     photons = (n_workers, n_electrons * N_AZIMUTH)
     return Work(
         np.empty(photons, np.int16),
-        *(np.empty(photons, np.float32) for _ in range(3)),
+        np.empty(photons, np.float32),
+        np.empty(photons, np.float32),
+        np.empty(photons, np.float32),
         np.empty((n_workers, n_radii)),
         np.empty((n_workers, n_radii)),
         np.empty((n_workers, n_radii), np.int64),

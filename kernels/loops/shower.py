@@ -5,17 +5,17 @@ import math
 import numba
 import numpy as np
 
-from ..shower import (
-    CANDIDATE_PE_PER_GEV,
-    CANDIDATE_RADIUS_M,
-    CANDIDATE_SLOPE,
+from .._electron_share import (
     FIRST_DEPTH,
     GREISEN_NORM,
     LAST_AGE,
+    LOWEST_SHARE_Y,
     LOWEST_Y,
-    SHARE,
     SHARE_AGE,
+    SHARE_LEVEL,
+    SHARE_SLOPE,
 )
+from ..shower import CANDIDATE_PE_PER_GEV, CANDIDATE_RADIUS_M, CANDIDATE_SLOPE
 from ..simulation_types import CRITICAL_ENERGY_GEV, MUON, RADIATION_LENGTH, Stream
 from ._compile import compiled
 from .random import philox, uniform
@@ -33,7 +33,8 @@ __all__ = [
     "stretch",
 ]
 
-_SHARE_AGE, _SHARE = np.array(SHARE_AGE), np.array(SHARE)
+_SHARE_AGE = np.array(SHARE_AGE)
+_SHARE_LEVEL, _SHARE_SLOPE = np.array(SHARE_LEVEL), np.array(SHARE_SLOPE)
 _PRIMARY, _CORE = Stream.PRIMARY << 24, Stream.CORE << 24
 
 
@@ -130,9 +131,11 @@ def _fraction(nodes, index, value):
 @compiled
 def _number(y, t, age, share_index):
     fraction = _fraction(_SHARE_AGE, share_index, age)
-    lower = _SHARE[share_index]
-    share = lower + fraction * (_SHARE[share_index + 1] - lower)
-    return GREISEN_NORM / math.sqrt(y) * math.exp(t * (1.0 - 1.5 * math.log(age))) * share
+    level, slope = _SHARE_LEVEL[share_index], _SHARE_SLOPE[share_index]
+    level = level + fraction * (_SHARE_LEVEL[share_index + 1] - level)
+    slope = slope + fraction * (_SHARE_SLOPE[share_index + 1] - slope)
+    share = level + slope / max(y, LOWEST_SHARE_Y)
+    return GREISEN_NORM / math.sqrt(y) * math.exp(t * (1.0 - 1.5 * math.log(age)) + share)
 
 
 @compiled

@@ -57,7 +57,7 @@ def pools():
 def electrons_of(pools, age):
     """Energy (MeV), angle to the axis (deg) and track per depth of the electrons of an age."""
     k = int(np.argmin(np.abs(AGE - age)))
-    found = pools.electrons[k, : pools.count[k]].astype(np.float64)
+    found = pools.electrons[k, : pools.recorded[k]].astype(np.float64)
     cosine = np.sqrt(1 - found[:, 3] ** 2 - found[:, 4] ** 2)
     return found[:, 0], np.degrees(np.arccos(cosine)), 1 / cosine
 
