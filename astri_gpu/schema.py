@@ -139,6 +139,7 @@ _EVENT_KEYS: Rows = (
     ("event_id", "i8", "", "Event number, unique within obs_id; negative for calibration events"),
 )
 _PER_GAIN = ("calibration", "gain", "pixel")
+_PER_PIXEL = ("calibration", "pixel")
 _THROWN = ("core_distance_bin", "energy_bin")
 
 TABLES: dict[str, dict[str, Column]] = {
@@ -222,6 +223,37 @@ TABLES: dict[str, dict[str, Column]] = {
             ("pixel_valid", "bool", "", "True = use; False = switched off or bad constants"),
         ),
         Column("tel_id", ("calibration",), "u2", "", "Telescope that the constants belong to"),
+    ),
+    "monitoring/variance": _table(
+        ("interval",),
+        (
+            ("tel_id", "u2", "", "Telescope number"),
+            ("time_s", "i8", "s", "End of the interval, whole seconds since 1970 (unix, UTC)"),
+            ("time_ns", "i4", "ns", "Nanoseconds to add to time_s"),
+        ),
+        Column(
+            "variance",
+            ("interval", "pixel"),
+            "f4",
+            "adu2",
+            "Variance of the high-gain counts at times that no trigger chose",
+        ),
+    ),
+    "simulation/camera": _table(
+        _PER_GAIN,
+        (
+            ("true_gain", "f4", "adu", "Counts per avalanche"),
+            ("true_baseline", "f4", "adu", "Counts without light and noise"),
+        ),
+        Column("tel_id", ("calibration",), "u2", "", "Telescope that the constants belong to"),
+        Column(
+            "true_efficiency",
+            _PER_PIXEL,
+            "f4",
+            "",
+            "Light accepted, relative to the mean pixel; 0 = dead",
+        ),
+        Column("true_night_sky", _PER_PIXEL, "f4", "MHz", "Night sky and dark counts, p.e. rate"),
     ),
     "simulation/thrown": _table(
         _THROWN,

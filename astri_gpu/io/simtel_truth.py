@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from astri_gpu.kernels import stereo
+
 __all__ = [
     "SUBARRAY",
     "TRUTH_COLUMNS",
@@ -69,9 +71,6 @@ def impact_distance(
 ) -> NDArray[np.float64]:
     """Return the distance of telescopes from the true shower axis.
 
-    The distance of a point from a line, |offset x axis|. Azimuth runs from North over East, the
-    ground frame has y to the West.
-
     Parameters
     ----------
     truth
@@ -84,10 +83,10 @@ def impact_distance(
     distance
         float64 (tel,), m.
     """
-    alt, az = np.deg2rad(truth["true_alt"]), np.deg2rad(truth["true_az"])
-    axis = np.array([np.cos(alt) * np.cos(az), -np.cos(alt) * np.sin(az), np.sin(alt)])
-    offset = position - np.array([truth["true_core_x"], truth["true_core_y"], 0.0])
-    return np.asarray(np.linalg.norm(np.cross(offset, axis), axis=1), dtype=np.float64)
+    line = (truth["true_core_x"], truth["true_core_y"], truth["true_alt"], truth["true_az"])
+    columns = (np.array([value], dtype=np.float64) for value in line)
+    axis: Any = stereo.impact_distance(*columns, *position.T[:, np.newaxis])
+    return np.asarray(axis[0], dtype=np.float64)
 
 
 def cta_event_type(event: Mapping[str, Any]) -> int:

@@ -145,7 +145,14 @@ def _overview(
 
 
 def _event_types(store: "Store") -> str:
-    names = {0: "flat field", 1: "single p.e.", 2: "pedestal", 5: "sky pedestal", 32: "shower"}
+    names = {
+        0: "flat field",
+        1: "single p.e.",
+        2: "pedestal",
+        3: "dark pedestal",
+        5: "sky pedestal",
+        32: "shower",
+    }
     types, numbers = np.unique(store.read("dl0/event/event_type"), return_counts=True)
     return ", ".join(
         f"{number:,} {names.get(int(kind), f'type {kind}')}"
