@@ -17,6 +17,7 @@ import numpy as np
 from astri_gpu.backend import make_backend
 from astri_gpu.config import compose
 from astri_gpu.stages import ingest
+from astri_gpu.stages.constants import constants_table
 from astri_gpu.stages.images import calibration_arrays, camera_arrays, image_settings
 from astri_gpu.store import Store, open_store
 from astri_gpu.store_layout import read_layout
@@ -77,7 +78,7 @@ def _ours(store: Store, name: str, threads: int) -> Callable[[], Any]:
     waveform, is_shower = waveform[rows], np.ones(N_IMAGES, dtype=np.bool_)
     chain = make_backend("cpu", threads).image_chain(
         camera_arrays(camera, config),
-        calibration_arrays(store, name, camera, config)[0],
+        calibration_arrays(constants_table(store, name, camera, config), camera, config)[0],
         image_settings(camera, config),
         n_samples=waveform.shape[3],
         adc_dtype=waveform.dtype,

@@ -75,16 +75,9 @@ def image_settings(camera: CameraDescription, config: "ProcessConfig") -> ImageS
 
 
 def calibration_arrays(
-    store: Store, name: str, camera: CameraDescription, config: "ProcessConfig"
+    table: dict[str, NDArray[Any]], camera: CameraDescription, config: "ProcessConfig"
 ) -> tuple[CalibrationArrays, NDArray[np.uint16]]:
-    """Return the constants of a camera and the telescope of each row of them."""
-    path = f"monitoring/camera/{name}"
-    if path not in store:
-        raise AstriError(
-            f"{store.path} has images of {name} but no calibration of it: ingest the file again, "
-            "or calibrate it."
-        )
-    table = store.read_table(path)
+    """Return the constants of a camera (`constants_table`) and the telescope of each row."""
     settings = config.calibration
     has_samples = camera.readout.n_samples > 1
     window = settings.extractor != "full_sum" and has_samples
@@ -135,17 +128,19 @@ def process_images(
     backend: Backend,
     config: "ProcessConfig",
     shown: Progress,
+    constants: dict[str, NDArray[Any]],
 ) -> int:
     """Write ``dl1/image/<camera>`` of one camera; return the number of images.
 
-    Reading, computing and writing overlap: each has a thread.
+    `constants` is the table monitoring/camera that the images refer to. Reading, computing and
+    writing overlap: each has a thread.
 
     Raises
     ------
     AstriError
-        Without calibration, with a dead telescope, or when a batch holds NaN.
+        With a dead telescope, or when a batch holds NaN.
     """
-    calibration, tel_of_row = calibration_arrays(store, name, camera, config)
+    calibration, tel_of_row = calibration_arrays(constants, camera, config)
     _check_telescopes(store, name, calibration, tel_of_row, config)
     path = f"dl0/image/{name}"
     has_samples = f"{path}/waveform" in store

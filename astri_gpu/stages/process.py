@@ -71,6 +71,7 @@ def process_store(
     """
     from astri_gpu.backend import make_backend
     from astri_gpu.provenance import now, provenance
+    from astri_gpu.stages.constants import constants_table, write_constants
     from astri_gpu.stages.images import process_images
     from astri_gpu.stages.stereo import process_events
     from astri_gpu.store import copy_group, create, open_store
@@ -86,9 +87,11 @@ def process_store(
     attrs = {**store.attrs, "data_level": LEVEL, "config": recorded}
     warnings = []
     with create(output, overwrite=config.overwrite, attrs=attrs) as writer:
+        measured = config.calibration.constants == "events"
         for group in ("instrument", "monitoring", "simulation"):
             if group in store:
-                copy_group(store, writer, group)
+                replaced = ("camera",) if group == "monitoring" and measured else ()
+                copy_group(store, writer, group, exclude=replaced)
         copy_group(store, writer, "dl0", exclude=LEFT_BEHIND)
         n_images = 0
         shown = shown or Progress(None, "process", "images")
@@ -100,7 +103,12 @@ def process_store(
                     f"{path}: the effective focal length of {name} is not known; angles use the "
                     f"equivalent one ({camera.optics.focal_length_m:g} m)."
                 )
-            n_images += process_images(store, writer, name, camera, backend, config, shown)
+            constants = constants_table(store, name, camera, config)
+            if measured:
+                write_constants(writer, name, constants)
+            n_images += process_images(
+                store, writer, name, camera, backend, config, shown, constants
+            )
         n_stereo = process_events(store, writer, layout, backend, config)
         record = provenance("process", recorded, [path], started)
         record["backend"] = backend.name
