@@ -1,16 +1,19 @@
-# Everything works on a fresh machine with Python >= 3.11: `make demo INPUT=...` and `make test`.
+# Everything works on a fresh machine with Python >= 3.11: `make demo` and `make test`.
 PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 DEMO ?= demo
 WORKERS ?= 2
+GAMMAS ?= 100000
+PROTONS ?= 100000
 EXTRAS = dev,fast$(if $(filter 1,$(PEERS)),$(comma)peers)
 comma = ,
 
-.PHONY: demo test lint wheel clean help
+.PHONY: demo demo-simulated demo-file test lint wheel clean help
 
 help:
-	@echo "make demo INPUT=file.simtel.zst   install and run the main job into $(DEMO)/"
+	@echo "make demo                         install, simulate gammas and protons, report in $(DEMO)/"
+	@echo "make demo INPUT=file.simtel.zst   the same road with a sim_telarray file, as far as it goes"
 	@echo "make test                         install and run the tests (PEERS=1: beside ctapipe too)"
 	@echo "make lint                         ruff"
 	@echo "make wheel                        build the wheel into dist/"
@@ -25,10 +28,21 @@ $(VENV)/.installed-%: pyproject.toml | $(BIN)/python
 	$(BIN)/python -m pip install --quiet -e '.[$(subst +,$(comma),$*)]'
 	@touch $@
 
+demo: $(if $(value INPUT),demo-file,demo-simulated)
+
+demo-simulated: $(VENV)/.installed-fast
+	mkdir -p $(DEMO)
+	$(BIN)/astri-gpu simulate production=gamma n_showers=$(GAMMAS) seed=1 output=$(DEMO)/gamma_dl0.zarr overwrite=true
+	$(BIN)/astri-gpu simulate production=proton n_showers=$(PROTONS) seed=2 output=$(DEMO)/proton_dl0.zarr overwrite=true
+	$(BIN)/astri-gpu process $(DEMO)/gamma_dl0.zarr output=$(DEMO)/gamma_dl2.zarr images=true overwrite=true
+	$(BIN)/astri-gpu process $(DEMO)/proton_dl0.zarr output=$(DEMO)/proton_dl2.zarr overwrite=true
+	$(BIN)/astri-gpu info $(DEMO)/gamma_dl2.zarr
+	$(BIN)/astri-gpu report $(DEMO)/gamma_dl2.zarr $(DEMO)/proton_dl2.zarr output=$(DEMO)/report overwrite=true
+	@echo "Look at $(DEMO)/report/report.html (the essence: $(DEMO)/report/overview.png)"
+
 # A path given as INPUT may hold spaces and quotes, so it travels in the environment.
-demo: export ASTRI_GPU_DEMO_INPUT = $(value INPUT)
-demo:
-	@test -n "$$ASTRI_GPU_DEMO_INPUT" || { echo "make demo needs a sim_telarray file until the built-in simulation exists: make demo INPUT=file.simtel.zst" >&2; exit 2; }
+demo-file: export ASTRI_GPU_DEMO_INPUT = $(value INPUT)
+demo-file:
 	@test -r "$$ASTRI_GPU_DEMO_INPUT" || { echo "make demo: cannot read $$ASTRI_GPU_DEMO_INPUT" >&2; exit 2; }
 	@$(MAKE) --no-print-directory $(VENV)/.installed-fast
 	mkdir -p $(DEMO)

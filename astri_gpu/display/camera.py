@@ -100,6 +100,12 @@ def draw_camera(axes: "Axes", event: EventScene, image: ImageScene, colour: str)
         linewidths=0.6,
     )
     pixels.set_clim(*_limits(values, image.calibrated))
+    # Gaps between modules are about as wide as the sides: without a ground of their own some
+    # would shine through and others would not.
+    ground = style.charge_map()(0.0)
+    axes.add_collection(
+        PolyCollection(list(polygons), facecolors=ground, edgecolors=ground, linewidths=1.5)
+    )
     axes.add_collection(pixels)
     if image.mask is not None and image.mask.any():
         axes.add_collection(
