@@ -82,6 +82,10 @@ def main() -> None:
     kind = options.pop("kind")
     if kind == "chain":
         result = chain_case(**options)
+    elif kind == "production":
+        from .productions import production_case
+
+        result = production_case(**options)
     else:
         from .store_rates import store_case
 

@@ -1,5 +1,6 @@
-"""Tools of the kernel tests: a kernel on every namespace, and two small cameras."""
+"""Tools of the kernel tests: a kernel on every namespace, two small cameras, and simple air."""
 
+import math
 from functools import cache, partial
 from typing import NamedTuple
 
@@ -7,10 +8,8 @@ import numpy as np
 import pytest
 
 from astri_gpu.instrument.camera import CameraGeometry
-from astri_gpu.kernels.image_types import (
-    CalibrationArrays,
-    CameraArrays,
-)
+from astri_gpu.kernels.image_types import CalibrationArrays, CameraArrays
+from astri_gpu.kernels.simulation_types import LightTables, StepGrid
 
 # Relative tolerances by dtype: what the order of a sum over a few hundred terms may change, with
 # room for the few ulp that the functions of the backends (atan2, hypot, exp) differ by.
@@ -220,6 +219,75 @@ def shower_images():
         return adc, index, is_shower, camera, calibration
 
     return make
+
+
+class ExponentialAir:
+    """Air that thins by e every 8 km, above an array under 780 g/cm2; altitudes are above it."""
+
+    ground = 780.0
+    scale_height = 8000.0
+    mirror_area = 9.0
+    node_height = np.array([0.0, 2e3, 5e3, 1e4, 2e4, 7e4])
+
+    def thickness(self, altitude):
+        return self.ground * np.exp(-altitude / self.scale_height)
+
+    def refractivity(self, altitude):
+        return 2.2e-4 * np.exp(-altitude / self.scale_height)
+
+    def light_yield(self, altitude):
+        return 22_000 * np.exp(-altitude / 4e4)
+
+    def delay(self, height, cos_zenith):
+        """Return the integral of n - 1 along the axis, m."""
+        altitude = height * cos_zenith
+        return self.scale_height / cos_zenith * (self.refractivity(0) - self.refractivity(altitude))
+
+    def depth_edge(self, zenith_deg=20.0, step=15.0, ground=ground):
+        """Return the edges of steps along the axis, g/cm2; the last step is shorter."""
+        end = ground / math.cos(math.radians(zenith_deg))
+        return np.append(np.arange(1.0, end - step / 15, step), end)
+
+    def grid(self, zenith_deg=20.0, step=15.0, ground=ground):
+        cos, sin = math.cos(math.radians(zenith_deg)), math.sin(math.radians(zenith_deg))
+        edge = self.depth_edge(zenith_deg, step, ground)
+        height_edge = self.scale_height / cos * np.log(edge[-1] / edge)
+        height = (height_edge[1:] + height_edge[:-1]) / 2
+        light_yield = self.light_yield(height * cos)
+        node = np.searchsorted(self.node_height[1:-1], height)
+        below, above = self.node_height[node], self.node_height[node + 1]
+        return StepGrid(
+            depth=(edge[1:] + edge[:-1]) / 2,
+            height_edge=height_edge,
+            light=-np.diff(height_edge) * light_yield * self.mirror_area,
+            node=node.astype(np.int32),
+            node_fraction=np.minimum((height - below) / (above - below), 1.0),
+            refractivity=self.refractivity(height * cos),
+            light_yield=light_yield,
+            delay=self.delay(height, cos),
+            cos_zenith=cos,
+            sin_zenith=sin,
+        )
+
+    def pools(self, grid, *, lateral=12.0, n_samples=32, seed=7):
+        """Return light that makes showers about as bright as real ones.
+
+        It is emitted within `lateral` m of the axis.
+        """
+        rng = np.random.default_rng(seed)
+        age = np.array([0.3, 0.6, 0.9, 1.2, 1.6, 1.95])
+        radius_edge = np.array([0.0, 20, 40, 70, 100, 130, 170, 250, 400, 700, 1200])
+        radius = (radius_edge[1:] + radius_edge[:-1]) / 2
+        width = 50 + 8e-3 * grid.height_edge[:-1][:, None, None]
+        density = np.exp(-((radius / width) ** 1.5)) / width**2 * (1 + 0.1 * age[:, None]) * 1.5e-4
+        shape = (2, len(self.node_height), len(age), len(radius), n_samples)
+        radial, tangential = (lateral * rng.standard_normal(shape)).astype(np.float32)
+        return LightTables(age, radius, density, radius_edge, radial, np.abs(tangential))
+
+
+@pytest.fixture(scope="session")
+def air():
+    return ExponentialAir()
 
 
 def pytest_collection_modifyitems(config, items):

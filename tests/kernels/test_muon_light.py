@@ -8,49 +8,20 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from astri_gpu.config_simulation import OpticsConfig
+from astri_gpu.instrument.astri import FOCAL_LENGTH_M
 from astri_gpu.kernels import muon_light as mul
 from astri_gpu.kernels import simulation_types as sim
 from astri_gpu.kernels.loops.muon_light import muon_light as loop_muon_light
+from astri_gpu.simulation.camera_model import optics_model
 
-OPTICS = sim.OpticsModel(
-    angle_step_rad=0.01,
-    psf_sigma_rad=np.full(3, 1e-3),
-    transmission=np.ones(3),
-    focal_length_m=2.15,
-    mirror_radius_m=2.15,
-    mirror_area_m2=9.0,
-)
-SCALE_HEIGHT_M = 8000.0
-GROUND_REFRACTIVITY = 2.2e-4
+OPTICS = optics_model(OpticsConfig(), FOCAL_LENGTH_M)
 
 
-def make_grid(zenith_deg=0.0, step=3.0, ground=795.0):
-    """Return fine steps in an exponential atmosphere."""
-    cos, sin = math.cos(math.radians(zenith_deg)), math.sin(math.radians(zenith_deg))
-    edge = np.linspace(1.0, ground / cos, round(ground / cos / step))
-    height_edge = -SCALE_HEIGHT_M / cos * np.log(edge * cos / ground)
-    height = (height_edge[1:] + height_edge[:-1]) / 2
-    n = len(height)
-    return sim.StepGrid(
-        depth=(edge[1:] + edge[:-1]) / 2,
-        height_edge=height_edge,
-        light=np.zeros(n),
-        node=np.zeros(n, dtype=np.int32),
-        node_fraction=np.zeros(n),
-        refractivity=refractivity(height * cos),
-        light_yield=light_yield(height * cos),
-        delay=np.zeros(n),
-        cos_zenith=cos,
-        sin_zenith=sin,
-    )
-
-
-def refractivity(altitude):
-    return GROUND_REFRACTIVITY * np.exp(-altitude / SCALE_HEIGHT_M)
-
-
-def light_yield(altitude):
-    return 22_000 * np.exp(-altitude / 4e4)
+@pytest.fixture(scope="module")
+def grid(air):
+    """Fine steps towards the zenith."""
+    return air.grid(0.0, step=3.0)
 
 
 def muons(energy, height, q_lon=0.0, q_lat=0.0):
@@ -62,12 +33,12 @@ def muons(energy, height, q_lon=0.0, q_lat=0.0):
     return sim.MuonRows(*(np.array(v) for v in (energy, zero, zero, q_lon, q_lat, height)))
 
 
-def at_distance(distance, energy=20.0, height=12_000.0, grid=None):
+def at_distance(grid, distance, energy=20.0, height=12_000.0):
     """Return the light of vertical muons at distances (n,) from a telescope at the origin."""
     distance = np.asarray(distance, dtype=float)
     zero = np.zeros(distance.shape)
     muon = muons(zero + energy, height)
-    return mul.muon_light(muon, -distance, zero, zero, zero, zero, grid or make_grid(), OPTICS)
+    return mul.muon_light(muon, -distance, zero, zero, zero, zero, grid, OPTICS)
 
 
 def many(n=400, seed=1):
@@ -105,17 +76,17 @@ def chords(distance, radius):
     return np.mean(np.maximum(middle + half, 0) - np.maximum(middle - half, 0))
 
 
-def test_a_muon_through_the_centre_gives_the_ring_formula():
+def test_a_muon_through_the_centre_gives_the_ring_formula(air, grid):
     """Light yield x sin^2(theta) x the track a / tan(theta) that the mirror sees of the ring."""
     for energy in (8.0, 20.0, 500.0):
-        light = at_distance([0.0], energy)
+        light = at_distance(grid, [0.0], energy)
         gamma = energy / 0.1056583755
         # Light comes from the last hundred metres; half-way up it has the angle of the formula.
         altitude = light.height_high[0] / 2
-        index, beta = 1 + refractivity(altitude), math.sqrt(1 - 1 / gamma**2)
+        index, beta = 1 + air.refractivity(altitude), math.sqrt(1 - 1 / gamma**2)
         theta = math.acos(1 / (index * beta))
         track = OPTICS.mirror_radius_m / math.tan(theta)
-        expected = light_yield(altitude) * math.sin(theta) ** 2 * track
+        expected = air.light_yield(altitude) * math.sin(theta) ** 2 * track
         expected *= OPTICS.mirror_area_m2 / (math.pi * OPTICS.mirror_radius_m**2)
         assert light.theta[0] == pytest.approx(theta, rel=1e-3)
         assert light.mean[0] == pytest.approx(expected, rel=0.01)
@@ -127,9 +98,9 @@ def test_a_muon_through_the_centre_gives_the_ring_formula():
 
 
 @pytest.mark.parametrize("distance", [0.0, 1.0, 2.1, 2.2, 5.0, 20.0, 60.0])
-def test_light_that_hits_the_mirror_is_that_of_the_chords(distance):
+def test_light_that_hits_the_mirror_is_that_of_the_chords(air, grid, distance):
     """Proposed photo-electrons that land on the mirror: yield x theta x mean chord x area share."""
-    light = at_distance([distance])
+    light = at_distance(grid, [distance])
     rng = np.random.default_rng(3)
     n = 400_000
     height = rng.uniform(light.height_low[0], light.height_high[0], n)
@@ -138,18 +109,18 @@ def test_light_that_hits_the_mirror_is_that_of_the_chords(distance):
     hits = np.hypot(landing * np.cos(phi) - distance, landing * np.sin(phi)) < 2.15
     assert hits.mean() > 0.3
     altitude = (light.height_low[0] + light.height_high[0]) / 2
-    expected = light_yield(altitude) * light.theta[0] * chords(distance, 2.15)
+    expected = air.light_yield(altitude) * light.theta[0] * chords(distance, 2.15)
     expected *= OPTICS.mirror_area_m2 / (math.pi * 2.15**2)
     error = math.sqrt((1 - hits.mean()) / hits.mean() / n)
     assert light.mean[0] * hits.mean() == pytest.approx(expected, rel=1e-3 + 4 * error)
 
 
-def test_the_angle_is_that_of_the_height_of_emission():
+def test_the_angle_is_that_of_the_height_of_emission(air, grid):
     distance = np.array([5.0, 20.0, 50.0, 80.0, 110.0])
-    light = at_distance(distance, 1000.0)
+    light = at_distance(grid, distance, 1000.0)
     altitude = distance / light.theta
     gamma = 1000.0 / 0.1056583755
-    expected = np.sqrt(2 * refractivity(altitude) - 1 / gamma**2)
+    expected = np.sqrt(2 * air.refractivity(altitude) - 1 / gamma**2)
     np.testing.assert_allclose(light.theta[:4], expected[:4], rtol=2e-3)
     np.testing.assert_allclose(light.theta[4], expected[4], rtol=2e-2)
     assert np.all(np.diff(light.theta) < 0)
@@ -157,30 +128,30 @@ def test_the_angle_is_that_of_the_height_of_emission():
     np.testing.assert_allclose(light.azimuth_half, np.arcsin(2.15 / distance))
 
 
-def test_light_falls_with_distance_and_ends():
+def test_light_falls_with_distance_and_ends(grid):
     # From the mirror outwards, where the range of azimuths is an arc.
-    light = at_distance([2.5, 5.0, 20.0, 60.0, 110.0, 400.0], 1000.0)
+    light = at_distance(grid, [2.5, 5.0, 20.0, 60.0, 110.0, 400.0], 1000.0)
     assert np.all(np.diff(light.mean) < 0)
     assert 2 < light.mean[4] < 20
     for value in light:
         assert value[5] == 0
 
 
-def test_no_light_below_threshold_or_above_the_place_of_birth():
+def test_no_light_below_threshold_or_above_the_place_of_birth(air, grid):
     # Threshold at the ground: 0.1057 GeV / sqrt(2 (n - 1)) = 5.04 GeV.
-    threshold = 0.1056583755 / math.sqrt(2 * GROUND_REFRACTIVITY)
-    light = at_distance([0.0, 0.0], np.array([0.995, 1.1]) * threshold)
+    threshold = 0.1056583755 / math.sqrt(2 * air.refractivity(0.0))
+    light = at_distance(grid, [0.0, 0.0], np.array([0.995, 1.1]) * threshold)
     assert light.mean[0] == 0
     assert light.mean[1] > 0
-    born_low = at_distance([30.0, 0.0], height=60.0)
+    born_low = at_distance(grid, [30.0, 0.0], height=60.0)
     assert born_low.mean[0] == 0
     assert born_low.height_high[1] == 60.0
-    assert at_distance([0.0], height=-5.0).mean[0] == 0
+    assert at_distance(grid, [0.0], height=-5.0).mean[0] == 0
 
 
-def test_the_height_of_the_telescope_does_not_change_the_air_above_it():
+def test_the_height_of_the_telescope_does_not_change_the_air_above_it(air):
     """Telescopes on flat ground lie at different H when the array points off the zenith."""
-    grid = make_grid(30.0)
+    grid = air.grid(30.0, step=3.0)
     muon = muons(20.0, [12_000.0] * 3, q_lon=0.02)
     tel_y = np.array([-300.0, 0.0, 300.0])
     tel_z = -tel_y * grid.sin_zenith / grid.cos_zenith
@@ -191,8 +162,8 @@ def test_the_height_of_the_telescope_does_not_change_the_air_above_it():
 
 
 @pytest.mark.parametrize("zenith", [0.0, 40.0])
-def test_both_texts_give_the_same_light(call, zenith):
-    grid = make_grid(zenith, step=15.0)
+def test_both_texts_give_the_same_light(call, air, zenith):
+    grid = air.grid(zenith)
     arguments = many()
     found = call(mul.muon_light, *arguments, grid, OPTICS)
     expected = np.empty((len(found.mean), 6))
@@ -209,15 +180,15 @@ def test_both_texts_give_the_same_light(call, zenith):
     q=st.floats(-0.2, 0.2),
 )
 @settings(max_examples=100, deadline=None)
-def test_odd_muons_give_numbers(energy, height, distance, q):
+def test_odd_muons_give_numbers(grid, energy, height, distance, q):
     muon = muons([energy], height, q, -q)
     zero = np.zeros(1)
-    light = mul.muon_light(muon, zero + distance, zero, zero, zero, zero, make_grid(), OPTICS)
+    light = mul.muon_light(muon, zero + distance, zero, zero, zero, zero, grid, OPTICS)
     assert all(np.all(np.isfinite(value)) for value in light)
     assert light.mean[0] >= 0
     assert light.height_low[0] <= light.height_high[0]
 
 
-def test_jax_compiles_once(one_trace):
-    grid = make_grid(20.0)
+def test_jax_compiles_once(one_trace, air):
+    grid = air.grid()
     one_trace(mul.muon_light, *[(*many(seed=seed), grid, OPTICS) for seed in (1, 2)], atol=1e-12)

@@ -6,6 +6,8 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
+from astri_gpu.config_simulation import OpticsConfig
+from astri_gpu.instrument.astri import FOCAL_LENGTH_M
 from astri_gpu.kernels.loops import photons as loops
 from astri_gpu.kernels.loops._compile import compiled
 from astri_gpu.kernels.loops.random import uniform
@@ -18,66 +20,13 @@ from astri_gpu.kernels.shower import profile as profiles
 from astri_gpu.kernels.simulation_types import (
     SPEED_OF_LIGHT,
     EmRows,
-    LightTables,
     MuonRows,
-    OpticsModel,
-    StepGrid,
 )
+from astri_gpu.simulation.camera_model import optics_model
 
 KEY = key_of(11)
-MIRROR_RADIUS = 2.15
-OPTICS = OpticsModel(
-    angle_step_rad=0.02,
-    psf_sigma_rad=np.full(6, 1e-3),
-    transmission=np.ones(6),
-    focal_length_m=2.15,
-    mirror_radius_m=MIRROR_RADIUS,
-    mirror_area_m2=9.0,
-)
-
-
-def make_grid(n_steps=40):
-    """An exponential atmosphere above 2370 m, in equal steps of depth."""
-    zenith = math.radians(20)
-    ground, scale = 780 / math.cos(zenith), 8000 / math.cos(zenith)
-    edge = np.linspace(10, ground, n_steps + 1)
-    height = scale * np.log(ground / edge)
-    refractivity = 2.2e-4 * np.exp(-0.5 * (height[1:] + height[:-1]) / scale)
-    nodes = np.array([0.0, 2e3, 5e3, 1e4, 2e4, 5e4])
-    middle = 0.5 * (height[1:] + height[:-1])
-    node = np.clip(np.searchsorted(nodes, middle) - 1, 0, len(nodes) - 2)
-    light_yield = 24_000 * np.exp(-middle / 5e4)
-    return StepGrid(
-        depth=0.5 * (edge[1:] + edge[:-1]),
-        height_edge=height,
-        light=-np.diff(height) * light_yield * 9.0,
-        node=node.astype(np.int32),
-        node_fraction=np.clip((middle - nodes[node]) / np.diff(nodes)[node], 0, 1),
-        refractivity=refractivity,
-        light_yield=light_yield,
-        delay=2.2e-4 * scale * (1 - np.exp(-middle / scale)),
-        cos_zenith=math.cos(zenith),
-        sin_zenith=math.sin(zenith),
-    )
-
-
-def make_tables(grid, *, lateral=10.0, n_samples=48, seed=3):
-    """Light pools of a plausible shape; samples scattered by `lateral` metres."""
-    rng = np.random.default_rng(seed)
-    age = np.array([0.3, 0.6, 0.9, 1.2, 1.6, 1.95])
-    radius_edge = np.array([0.0, 20, 40, 70, 110, 160, 240, 400, 700, 1200])
-    radius = 0.5 * (radius_edge[1:] + radius_edge[:-1])
-    width = 60 + 5e-3 * grid.height_edge[:-1][:, None, None]
-    density = np.exp(-((radius / width) ** 1.2)) / width**2 * (1 + 0.2 * age[:, None]) * 2e-4
-    shape = (6, len(age), len(radius), n_samples)
-    return LightTables(
-        age=age,
-        radius=radius,
-        density=density,
-        radius_edge=radius_edge,
-        radial=(lateral * rng.standard_normal(shape)).astype(np.float32),
-        tangential=(lateral * np.abs(rng.standard_normal(shape))).astype(np.float32),
-    )
+OPTICS = optics_model(OpticsConfig(), FOCAL_LENGTH_M)
+MIRROR_RADIUS = OPTICS.mirror_radius_m
 
 
 class Sample(NamedTuple):
@@ -223,13 +172,13 @@ def draw(n, sample, i, grid, tables, per_muon):
 
 
 @pytest.fixture(scope="module")
-def grid():
-    return make_grid()
+def grid(air):
+    return air.grid(step=20.0)
 
 
 @pytest.fixture(scope="module")
-def tables(grid):
-    return make_tables(grid)
+def tables(air, grid):
+    return air.pools(grid)
 
 
 @pytest.mark.parametrize(
@@ -341,14 +290,8 @@ def draw_array(sample, n, grid, tables):
     )  # fmt: skip
 
 
-def delay_from(height, grid):
-    """Integral of n - 1 along the axis by the formula that `make_grid` took it from."""
-    scale = 8000 / grid.cos_zenith
-    return 2.2e-4 * scale * (1 - np.exp(-height / scale))
-
-
-def test_light_of_a_thin_shower_comes_from_its_axis(grid):
-    thin = make_tables(grid, lateral=0.0)
+def test_light_of_a_thin_shower_comes_from_its_axis(air, grid):
+    thin = air.pools(grid, lateral=0.0)
     place = {"tel_x": 90.0, "tel_y": -120.0, "tel_z": 20.0}
     q = np.array([0.01, -0.02])
     found = draw_array(one_shower(**place, q_lon=q[0], q_lat=q[1]), 2000, grid, thin)
@@ -372,7 +315,7 @@ def test_light_of_a_thin_shower_comes_from_its_axis(grid):
     emission = np.concatenate([q * height[:, None], height[:, None]], axis=1)
     way = np.linalg.norm(emission - [*tel, place["tel_z"]], axis=1)
     primary = np.linalg.norm(emission, axis=1)
-    expected = (way + delay_from(height * gain, grid) - primary) / SPEED_OF_LIGHT
+    expected = (way + air.delay(height * gain, grid.cos_zenith) - primary) / SPEED_OF_LIGHT
     # Within a step the delay is linear with the refractivity of its centre.
     np.testing.assert_allclose(found.time, expected, atol=0.02)
 
