@@ -172,6 +172,9 @@ class CameraConfig(Section):
     efficiency_dispersion: float = option(
         0.03, low=0, high=0.5, help="relative spread of the efficiency over pixels"
     )
+    constants_seed: int = option(
+        1, low=0, high=2**63 - 1, help="draws gains and efficiencies: the same in all productions"
+    )
     dead_fraction: float = option(0.0, low=0, high=0.5, help="share of pixels that see nothing")
     noisy_fraction: float = option(
         0.0, low=0, high=0.5, help="share of pixels with ten times the night sky"
@@ -241,8 +244,10 @@ class SimulateConfig(Section):
     first_shower: int = option(
         0, low=0, high=4_000_000_000, help="number of the first shower (parts of a production)"
     )
-    seed: int = option(1, low=0, high=2**63 - 1, help="of all random numbers")
-    obs_id: int | None = option(None, low=0, help="observation number; null = the seed")
+    seed: int = option(1, low=0, high=10**17, help="of all random numbers")
+    obs_id: int | None = option(
+        None, low=0, help="observation number; null = ten times the seed, plus one per particle"
+    )
     event_rate_hz: float = option(
         1000.0, above=0, unit="Hz", help="thrown showers per second (event times)"
     )

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
 
 from astri_gpu.config import compose
 from astri_gpu.config_simulation import CameraConfig, OpticsConfig, SimulateConfig, ViewConfig
@@ -156,6 +158,43 @@ def test_truncated_files(part, match, iact, tmp_path):
     path = tmp_path / "cut.dat"
     path.write_bytes(data[: int(part * len(data))])
     refused(path, match)
+
+
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory):
+    return tmp_path_factory.mktemp("scratch") / "odd.dat"
+
+
+@given(part=st.floats(0, 1, exclude_max=True))
+@settings(max_examples=100, deadline=None)
+def test_a_cut_at_any_byte_is_one_sentence(iact, events, scratch, part):
+    data = iact(REUSED).read_bytes()
+    scratch.write_bytes(data[: int(part * len(data))])
+    found = []
+    with (
+        pytest.raises(AstriError, match=r"odd\.dat .*\.$") as caught,
+        IactReader(scratch) as reader,
+    ):
+        found.extend(reader)
+    assert "\n" not in str(caught.value)
+    complete = [event.core_x for event in events[REUSED][1]][: len(found)]
+    assert [event.core_x for event in found] == complete
+
+
+@given(place=st.integers(0, 3000) | st.integers(0, 376_023), flip=st.integers(1, 255))
+@example(place=64, flip=255)
+@settings(max_examples=150, deadline=None)
+def test_an_odd_byte_is_read_or_one_sentence(iact, scratch, place, flip):
+    data, sentence = bytearray(iact(REUSED).read_bytes()), "."
+    data[place] ^= flip
+    scratch.write_bytes(data)
+    try:
+        with IactReader(scratch) as reader:
+            assert all(np.isfinite(event.bunches[0].x).all() for event in reader)
+    except AstriError as error:
+        sentence = str(error)
+    assert "\n" not in sentence
+    assert sentence.endswith(".")
 
 
 @pytest.mark.parametrize("name", [INCLINED, PROTON])

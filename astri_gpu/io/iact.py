@@ -121,14 +121,18 @@ class IactReader:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._n_events = 0
-        self._closed_properly = False
         _check_readable(path)
         try:
             # eventio's external gzip hides checksum errors; Python's raises them.
             self._file = _quietly(lambda: _eventio().IACTFile(str(path), zcat=False))
         except Exception as error:  # eventio raises many kinds on bytes it does not expect
             raise AstriError(_opening_message(path, error)) from error
-        self.run = _run(self._file, path)
+        try:
+            self.run = _run(self._file, path)
+        except AstriError:
+            raise
+        except Exception as error:  # a header of another version, or of odd bytes
+            raise AstriError(_opening_message(path, error)) from error
 
     def __enter__(self) -> "IactReader":
         return self
@@ -145,7 +149,11 @@ class IactReader:
                 raise AstriError(self._message(error)) from error
             if event is None:
                 break
-            yield self._event(event)
+            try:
+                made = self._event(event)
+            except ValueError as error:  # fields that the version in the header does not have
+                raise AstriError(self._message(error)) from error
+            yield made
             self._n_events += 1
 
     def _message(self, error: BaseException) -> str:

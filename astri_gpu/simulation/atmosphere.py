@@ -30,6 +30,7 @@ GRAVITY_SURFACE, EARTH_RADIUS_M = 9.79, 6.371e6
 GAS_CONSTANT, MOLAR_MASS = 8.314463, 28.9647e-3
 
 LOWEST_TOP_M = 40_000.0
+LARGEST_ALTITUDE_KM, LARGEST_THICKNESS = 1000.0, 2000.0
 LARGEST_GAP_M, GAPS_BELOW_M = 6_000.0, 50_000.0
 WAVELENGTH_NM = np.arange(280.0, 701.0, 2.0)
 
@@ -111,6 +112,11 @@ def _row(path, number, words):
         raise AstriError(
             f"{path}, line {number}: density, thickness and n - 1 have to be positive, and are "
             f"{row[1]:g}, {row[2]:g} and {row[3]:g}."
+        )
+    if abs(row[0]) > LARGEST_ALTITUDE_KM or row[2] > LARGEST_THICKNESS:
+        raise AstriError(
+            f"{path}, line {number}: altitude and thickness are {row[0]:g} and {row[2]:g}: they "
+            f"may be {LARGEST_ALTITUDE_KM:g} km and {LARGEST_THICKNESS:g} g/cm2 at most."
         )
     return row
 

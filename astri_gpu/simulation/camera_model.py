@@ -208,7 +208,7 @@ def camera_model(
     camera, optics : options
     description : geometry of the camera
     tel_ids : (tel,) numbers of the telescopes
-    seed : of the production
+    seed : of the constants
 
     Raises
     ------

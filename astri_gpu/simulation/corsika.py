@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from astri_gpu.backend import make_backend
 from astri_gpu.config_simulation import SimulateConfig, ViewConfig
 from astri_gpu.errors import AstriError
 from astri_gpu.io.iact import IactEvent, IactReader, IactRun
@@ -31,14 +30,8 @@ from astri_gpu.kernels.simulation_types import (
 from astri_gpu.progress import Progress
 from astri_gpu.provenance import now, provenance
 from astri_gpu.simulation.calibration import calibration_blocks, variance_images
-from astri_gpu.simulation.camera_model import (
-    camera_model,
-    camera_settings,
-    optics_model,
-    true_constants,
-)
 from astri_gpu.simulation.corsika_light import Light, MeanEfficiency, collect_light
-from astri_gpu.simulation.engine import Simulator, make_engine
+from astri_gpu.simulation.engine import Simulator, simulator
 from astri_gpu.simulation.frame import GroundLine, ShowerFrame
 from astri_gpu.simulation.layout import telescopes_at
 from astri_gpu.simulation.plan import ProductionPlan
@@ -197,23 +190,7 @@ def _tools(config: SimulateConfig, plan: ProductionPlan) -> Simulator:
     samples = np.zeros((2, 2, 2, 1), dtype=np.float32)
     axis = np.array([0.0, 1.0])
     tables = LightTables(axis, axis + 0.5, table, np.array([0.0, 1.0, 2.0]), samples, samples)
-    backend = make_backend(config.backend.name, config.backend.threads)
-    description = plan.layout.cameras[0]
-    settings = camera_settings(config.camera)
-    camera = camera_model(
-        config.camera, config.optics, description, plan.layout.tel_id, plan.settings.seed
-    )
-    engine = make_engine(
-        backend,
-        plan.settings,
-        grid,
-        tables,
-        plan.frame.telescopes(plan.layout),
-        optics_model(config.optics, description.optics.focal_length_m),
-        camera,
-        settings,
-    )
-    return Simulator(engine, backend.name, grid, camera, true_constants(camera, settings))
+    return simulator(config, plan, light=(grid, tables))
 
 
 class _Waiting(NamedTuple):

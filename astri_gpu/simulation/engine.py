@@ -189,7 +189,7 @@ def simulator(
     description = plan.layout.cameras[0]
     settings = camera_settings(config.camera)
     camera = camera_model(
-        config.camera, config.optics, description, plan.layout.tel_id, plan.settings.seed
+        config.camera, config.optics, description, plan.layout.tel_id, config.camera.constants_seed
     )
     if light is None:
         from astri_gpu.simulation.tables import light_tables

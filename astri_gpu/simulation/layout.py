@@ -139,6 +139,10 @@ def _text(position: list[float]) -> str:
     return f"{north:g} m North, {west:g} m West, {up:g} m up"
 
 
+def _one_line(value: Any) -> str:
+    return " ".join(str(value).split())[:80]
+
+
 def _read(name: str) -> list[Place]:
     """Return the telescopes of a YAML file."""
     import yaml
@@ -152,7 +156,8 @@ def _read(name: str) -> list[Place]:
         )
     try:
         tree = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:
+        # ValueError: bytes that are no text, and dates and numbers that YAML only seems to hold.
         reason = " ".join(str(error).split())
         raise UsageError(f"The layout file {path} cannot be read as YAML ({reason}).") from error
     example = "telescopes: [{id: 1, x_north_m: 0, y_west_m: 0, z_m: 0}]"
@@ -166,20 +171,21 @@ def _place(entry: Any, row: int, path: Path, example: str) -> Place:
     """Return one telescope of a file."""
     if not isinstance(entry, Mapping):
         raise UsageError(
-            f"Telescope {row} in the layout file {path} is '{entry}': write {example}."
+            f"Telescope {row} in the layout file {path} is '{_one_line(entry)}': write {example}."
         )
     missing = [key for key in KEYS if key not in entry]
-    unknown = [str(key) for key in entry if key not in KEYS]
+    unknown = [_one_line(key) for key in entry if key not in KEYS]
     if missing or unknown:
         problem = f"lacks {', '.join(missing)}" if missing else f"has the unknown {unknown[0]}"
         raise UsageError(f"Telescope {row} in the layout file {path} {problem}: write {example}.")
     for key in KEYS:
         value = entry[key]
         kinds = int if key == "id" else int | float
-        if isinstance(value, bool) or not isinstance(value, kinds) or not math.isfinite(value):
+        # Whole numbers may be too long for a float, NaN is not below anything.
+        if isinstance(value, bool) or not isinstance(value, kinds) or not abs(value) < 1e300:
             what = "a whole number" if key == "id" else "a number of metres"
             raise UsageError(
-                f"{key} of telescope {row} in the layout file {path} is '{value}': it must be "
-                f"{what}."
+                f"{key} of telescope {row} in the layout file {path} is '{_one_line(value)}': it "
+                f"must be {what}."
             )
     return (entry["id"], *(float(entry[key]) for key in KEYS[1:]))

@@ -25,6 +25,7 @@ __all__ = ["PARTICLES", "Particle", "ProductionPlan", "plan_production"]
 
 GEV_PER_TEV = 1000.0
 LOWEST_TEV, HIGHEST_TEV = 0.001, 1000.0
+GOLDEN_64 = 0x9E3779B97F4A7C15  # steps of the golden ratio keep multiples apart
 LAST_SHOWER = 1 << 32  # shower numbers are one word of a random counter
 LONGEST_S = 1e9  # 31 years: event times in ns fit into 64 bits
 HIGHEST_FLASH_PE = 1e5
@@ -38,6 +39,7 @@ class Particle(NamedTuple):
     """Defaults of a primary particle, where the configuration says null."""
 
     number: int  # see simulation_types
+    place: int  # tells productions of one seed apart
     energy_min_tev: float
     energy_max_tev: float
     cone_max_deg: float
@@ -45,11 +47,11 @@ class Particle(NamedTuple):
 
 
 PARTICLES = {
-    "gamma": Particle(GAMMA, 0.1, 330.0, 0.0, 2000.0),
-    "electron": Particle(ELECTRON, 0.1, 100.0, 6.0, 2000.0),
-    "proton": Particle(PROTON, 0.5, 300.0, 6.0, 2000.0),
-    "helium": Particle(HELIUM, 1.0, 600.0, 6.0, 2000.0),
-    "muon": Particle(MUON, 0.01, 1.0, 3.0, 3.0),
+    "gamma": Particle(GAMMA, 0, 0.1, 330.0, 0.0, 2000.0),
+    "electron": Particle(ELECTRON, 1, 0.1, 100.0, 6.0, 2000.0),
+    "proton": Particle(PROTON, 2, 0.5, 300.0, 6.0, 2000.0),
+    "helium": Particle(HELIUM, 3, 1.0, 600.0, 6.0, 2000.0),
+    "muon": Particle(MUON, 4, 0.01, 1.0, 3.0, 3.0),
 }
 
 
@@ -105,6 +107,11 @@ class ProductionPlan:
         return {**flat, "mc_run_headers": [flat]}
 
 
+def _stream_seed(seed: int, particle: Particle) -> int:
+    """Return the seed of the random numbers: particles of one seed have nothing in common."""
+    return (seed + particle.place * GOLDEN_64) % 2**64
+
+
 def plan_production(config: SimulateConfig) -> ProductionPlan:
     """Return what a configuration asks for.
 
@@ -143,7 +150,7 @@ def plan_production(config: SimulateConfig) -> ProductionPlan:
     radius = config.view.scatter_radius_m
     settings = ProductionSettings(
         primary=particle.number,
-        seed=config.seed,
+        seed=_stream_seed(config.seed, particle),
         energy_min_gev=energy[0] * GEV_PER_TEV,
         energy_max_gev=energy[1] * GEV_PER_TEV,
         spectral_index=config.spectrum.index,
@@ -158,7 +165,7 @@ def plan_production(config: SimulateConfig) -> ProductionPlan:
         settings=settings,
         layout=layout,
         frame=ShowerFrame(90.0 - config.view.zenith_deg, config.view.azimuth_deg % 360.0),
-        obs_id=config.seed if config.obs_id is None else config.obs_id,
+        obs_id=10 * config.seed + particle.place if config.obs_id is None else config.obs_id,
         inputs=tuple(
             Path(name)
             for name, built_in in (

@@ -282,7 +282,10 @@ class ExponentialAir:
         density = np.exp(-((radius / width) ** 1.5)) / width**2 * (1 + 0.1 * age[:, None]) * 1.5e-4
         shape = (2, len(self.node_height), len(age), len(radius), n_samples)
         radial, tangential = (lateral * rng.standard_normal(shape)).astype(np.float32)
-        return LightTables(age, radius, density, radius_edge, radial, np.abs(tangential))
+        # Density in the type of real tables, for which the loops are compiled anyway.
+        return LightTables(
+            age, radius, density.astype(np.float32), radius_edge, radial, np.abs(tangential)
+        )
 
 
 @pytest.fixture(scope="session")

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from astri_gpu.config_simulation import AtmosphereConfig
 from astri_gpu.errors import AstriError
@@ -88,10 +90,10 @@ def test_threshold(call):
     np.testing.assert_allclose(speed * (1 + refractivity), 1, rtol=1e-12)
 
 
-def test_refractivity_of_edlen():
+def test_refractivity_of_edlen(call):
     # Standard air (15 deg C, 1013.25 hPa) for the sodium line and the helium-neon laser.
     for wavelength, expected in ((589.3, 2.771e-4), (632.8, 2.7653e-4)):
-        found = air.refractivity_of_density(np.array([1.225e-3]), wavelength_nm=wavelength)
+        found = call(air.refractivity_of_density, np.array([1.225e-3]), wavelength_nm=wavelength)
         np.testing.assert_allclose(found, expected, rtol=5e-4)
 
 
@@ -161,6 +163,8 @@ def without(lines):
         (GOOD.replace("1.8403e-04", "five"), "is not four numbers"),
         (GOOD.replace("\n40 8.0855e-06", "\n40 1"), "line 10: the density does not fall"),
         (GOOD.replace("\n40 8.0855e-06", "\n40 -1"), "line 10: .* have to be positive"),
+        (GOOD.replace("\n0 ", "\n0 1 1e300 1 "), "line 2: .*1e\\+300.* 2000 g/cm2 at most"),
+        (GOOD.replace("\n60 ", "\n1e306 "), "line 14: .* 1000 km"),
         ("0 1 2\n", "line 1 has 3 columns"),
         ("# nothing\n", "has 0 rows"),
         (without(set(range(9, 20))), "ends at 35 km"),
@@ -172,6 +176,36 @@ def test_a_bad_file_is_an_error_with_its_line(tmp_path, text, message):
     file.write_text(text)
     with pytest.raises(AstriError, match=message):
         atmosphere_profile(AtmosphereConfig(profile=str(file)))
+
+
+@given(
+    line=st.integers(1, 13),
+    column=st.integers(0, 3),
+    word=st.floats(-200, 1e4).map(repr)
+    | st.sampled_from(["1e-300", "nan", "inf", "1_0", "x", "#"]),
+    end=st.integers(0, len(GOOD)) | st.just(len(GOOD)),
+)
+@settings(max_examples=150, deadline=None)
+def test_odd_files_are_air_or_an_error_of_one_line(tmp_path_factory, line, column, word, end):
+    lines = GOOD.splitlines()
+    words = lines[line].split()
+    words[column] = word
+    lines[line] = " ".join(words)
+    file = tmp_path_factory.getbasetemp() / "odd.dat"
+    file.write_text("\n".join(lines)[:end])
+    sentence = ""
+    try:
+        profile = atmosphere_profile(AtmosphereConfig(profile=str(file)))
+    except AstriError as error:
+        sentence = str(error)
+    assert "\n" not in sentence
+    if sentence:
+        return
+    for column in (air.air_at(ALTITUDE, profile)[1:], profile):
+        assert np.all(np.isfinite(np.concatenate(column)))
+    altitude = np.linspace(2370, 40_000, 50)
+    thickness = air.air_at(altitude, profile).thickness
+    np.testing.assert_allclose(air.altitude_of_thickness(thickness, profile), altitude, rtol=1e-6)
 
 
 def test_a_missing_file_is_an_error(tmp_path):

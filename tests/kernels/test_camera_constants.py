@@ -196,6 +196,7 @@ def test_namespaces_agree(call, assert_same, events):
     )
     valid = np.arange(len(origin)) > 10
     assert_same(call(constants.pedestal, dark, valid), constants.pedestal(dark, valid))
+    assert_same(call(constants.above_noise, flat, dark, valid), np.array([False, True]))
     limits = {"noisy_factor": 2.0, "response_min": 0.3}
     arguments = (np.sqrt(dark.variance), flat.mean[0], flat.mean[1])
     assert_same(

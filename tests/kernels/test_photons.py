@@ -13,7 +13,10 @@ from astri_gpu.kernels.loops._compile import compiled
 from astri_gpu.kernels.loops.random import uniform
 from astri_gpu.kernels.loops.shower import light, profile, radius_place
 from astri_gpu.kernels.muon_light import MuonLight, muon_light
-from astri_gpu.kernels.photons import ImageList, count, photo_electrons
+from astri_gpu.kernels.photons import (
+    ImageList,
+    photo_electrons,
+)
 from astri_gpu.kernels.random import key_of
 from astri_gpu.kernels.shower import em_light
 from astri_gpu.kernels.shower import profile as profiles
@@ -201,50 +204,6 @@ def test_loop_draws_the_same_light(call, grid, tables, rows, muons):
         np.testing.assert_allclose(found.sky_lat[mine], expected[:, 1], rtol=0, atol=1e-12)
         np.testing.assert_allclose(found.time[mine], expected[:, 2], rtol=0, atol=1e-6)
         np.testing.assert_array_equal(found.landed[mine], expected[:, 3])
-
-
-@compiled(counted=True)
-def _count(mean, shower, number, k0, k1, max_image_pe):
-    return loops.count(mean, shower, number, k0, k1, max_image_pe)
-
-
-def test_loop_counts_the_same(call):
-    mean = np.array([0.0, 0.3, 12.0, 31.9, 32.1, 900.0, 5e4])
-    shower, number = np.arange(7).astype(np.uint32), np.full(7, 257, dtype=np.uint32)
-    n, weight = call(count, mean, shower, number, key=KEY, max_image_pe=1000)
-    pairs = [_count(mean[i], shower[i], number[i], *KEY, 1000) for i in range(len(mean))]
-    np.testing.assert_array_equal(n, [pair[0] for pair in pairs])
-    np.testing.assert_array_equal(weight, [pair[1] for pair in pairs])
-    assert n[0] == 0
-    assert n[-1] == 1000
-    np.testing.assert_array_equal(weight[:-1], 1.0)
-    # The drawn ones stand for all: five standard deviations.
-    assert abs(n[-1] * weight[-1] - 5e4) < 5 * math.sqrt(5e4)
-
-
-@compiled(counted=True)
-def _find(shares, running, n_guide):
-    guide = np.zeros(len(running), np.int32)
-    loops.guide_cells(running, len(running), guide, n_guide)
-    found = np.zeros(len(shares), np.int64)
-    for i in range(len(shares)):
-        found[i] = loops.find_cell(shares[i], running, len(running), guide, n_guide)
-    return found
-
-
-@pytest.mark.parametrize("n_guide", [1, 7, 200])
-def test_cells_are_those_of_a_binary_search(n_guide):
-    rng = np.random.default_rng(2)
-    light_of_cell = rng.exponential(size=200) ** 4 * (rng.random(200) < 0.6)
-    running = np.cumsum(light_of_cell)
-    # Shares on the edges of cells and of guides are the hard ones.
-    edges = np.concatenate([running[:-1] / running[-1], np.arange(1, 7) / 7])
-    shares = np.concatenate([rng.random(2000), edges, [2.0**-33, 1 - 2.0**-33]])
-    shares = shares[(shares > 0) & (shares < 1)]
-    found = _find(shares, running, n_guide)
-    expected = np.searchsorted(running, shares * running[-1], side="right")
-    np.testing.assert_array_equal(found, expected)
-    assert np.all(light_of_cell[found] > 0)
 
 
 def test_cells_are_drawn_in_proportion_to_their_light(grid, tables):

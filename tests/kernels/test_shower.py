@@ -7,55 +7,13 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import stats
 
 from astri_gpu.kernels import _electron_share as electron_share
 from astri_gpu.kernels import shower as shw
 from astri_gpu.kernels import simulation_types as sim
 from astri_gpu.kernels.loops import shower as loops
-from astri_gpu.kernels.random import key_of
 
-SMALLEST_P = 1e-3
 EXACT = {"rtol": 1e-12, "atol": 1e-300}
-PRODUCTION = sim.ProductionSettings(
-    primary=sim.PROTON,
-    seed=20_251,
-    energy_min_gev=500.0,
-    energy_max_gev=3e5,
-    spectral_index=-1.7,
-    scatter_radius_m=2000.0,
-    cone_min_rad=0.0,
-    cone_max_rad=math.radians(6),
-    n_uses=1,
-    zenith_rad=math.radians(20),
-)
-TELESCOPES = sim.Telescopes(
-    x=np.array([-195.0, -65.0, 0.0, 130.0, 325.0]),
-    y=np.array([0.0, 126.0, -130.0, 40.0, -20.0]),
-    z=np.array([0.0, -45.0, 47.0, -15.0, 7.0]),
-)
-
-
-def make_grid(zenith_deg=20.0, step=15.0, ground=795.0):
-    """Return steps in an exponential atmosphere; the last one is shorter."""
-    cos, sin = math.cos(math.radians(zenith_deg)), math.sin(math.radians(zenith_deg))
-    edge = np.append(np.arange(1.0, ground / cos - 1, step), ground / cos)
-    height_edge = -8000 / cos * np.log(edge * cos / ground)
-    depth = (edge[1:] + edge[:-1]) / 2
-    height = (height_edge[1:] + height_edge[:-1]) / 2
-    n = len(depth)
-    return sim.StepGrid(
-        depth=depth,
-        height_edge=height_edge,
-        light=-np.diff(height_edge) * 9.0 * 2e4 * np.exp(-height * cos / 5e4),
-        node=np.zeros(n, dtype=np.int32),
-        node_fraction=np.zeros(n),
-        refractivity=2.2e-4 * np.exp(-height * cos / 8000),
-        light_yield=np.full(n, 2e4),
-        delay=np.zeros(n),
-        cos_zenith=cos,
-        sin_zenith=sin,
-    )
 
 
 def make_tables(grid, dtype=np.float64, seed=5):
@@ -84,20 +42,20 @@ def make_rows(n=60, seed=3):
     )
 
 
+@pytest.fixture(scope="module")
+def grid(air):
+    return air.grid()
+
+
+@pytest.fixture(scope="module")
+def tables(grid):
+    return make_tables(grid)
+
+
 def vertical_rows(energy, start=0.0):
     """Return showers down the axis, with the first conversion at `start`."""
     zero = np.zeros(len(energy))
     return sim.EmRows(np.asarray(energy), zero + start, zero, zero, zero, zero, zero + 1)
-
-
-@numba.njit
-def loop_primaries(shower, use, telescopes, k0, k1, settings, light_factor, out):
-    for i in range(len(shower)):
-        energy, q_lon, q_lat = loops.primary(shower[i], k0, k1, settings)
-        x, y = loops.core(shower[i], use[i], telescopes, k0, k1, settings)
-        seen = loops.is_candidate(energy, q_lon, q_lat, x, y, telescopes, settings, light_factor)
-        out[i, 0], out[i, 1], out[i, 2], out[i, 3], out[i, 4] = energy, q_lon, q_lat, x, y
-        out[i, 5] = seen
 
 
 @numba.njit
@@ -134,131 +92,6 @@ def pairs(n=60, seed=4):
     return em, x, y, *tel
 
 
-# --- what is thrown ---
-
-
-@pytest.mark.parametrize("index", [-1.7, -1.0, -1.0 - 1e-9, 0.0, -2.7])
-def test_energies_follow_the_power_law(index):
-    chosen = PRODUCTION._replace(spectral_index=index)
-    energy = shw.primaries(np.arange(100_000, dtype=np.uint32), settings=chosen).energy
-    low, high = chosen.energy_min_gev, chosen.energy_max_gev
-    assert energy.min() >= low
-    assert energy.max() <= high
-    power = 0.0 if abs(index + 1) < 1e-6 else index + 1
-
-    def distribution(e):
-        if power == 0:
-            return np.log(e / low) / np.log(high / low)
-        return (e**power - low**power) / (high**power - low**power)
-
-    assert stats.kstest(energy, distribution).pvalue > SMALLEST_P
-
-
-def test_one_energy_is_thrown_as_it_is():
-    chosen = PRODUCTION._replace(energy_min_gev=1234.5, energy_max_gev=1234.5)
-    energy = shw.primaries(np.arange(9, dtype=np.uint32), settings=chosen).energy
-    np.testing.assert_array_equal(energy, 1234.5)
-
-
-@pytest.mark.parametrize("cone", [(0.0, 6.0), (4.0, 4.5), (0.0, 1e-5)])
-def test_directions_fill_the_cone_evenly(cone):
-    low, high = np.radians(cone)
-    chosen = PRODUCTION._replace(cone_min_rad=low, cone_max_rad=high)
-    _, _, q_lon, q_lat = shw.primaries(np.arange(100_000, dtype=np.uint32), settings=chosen)
-    angle = np.arctan(np.hypot(q_lon, q_lat))
-    solid_angle = (np.sin(angle / 2) ** 2 - np.sin(low / 2) ** 2) / (
-        np.sin(high / 2) ** 2 - np.sin(low / 2) ** 2
-    )
-    assert stats.kstest(solid_angle, "uniform").pvalue > SMALLEST_P
-    turn = np.arctan2(q_lat, q_lon) / (2 * np.pi) % 1
-    assert stats.kstest(turn, "uniform").pvalue > SMALLEST_P
-    assert abs(np.corrcoef(turn, solid_angle)[0, 1]) < 4 / math.sqrt(len(turn))
-
-
-def test_no_cone_is_the_axis():
-    chosen = PRODUCTION._replace(cone_max_rad=0.0)
-    _, _, q_lon, q_lat = shw.primaries(np.arange(100, dtype=np.uint32), settings=chosen)
-    assert not np.any(q_lon)
-    assert not np.any(q_lat)
-
-
-def test_cores_fill_the_disc_evenly():
-    number = np.arange(100_000, dtype=np.uint32)
-    x, y = shw.cores(number, number % 3, TELESCOPES, settings=PRODUCTION)
-    assert stats.kstest((x**2 + y**2) / 2000.0**2, "uniform").pvalue > SMALLEST_P
-    assert stats.kstest(np.arctan2(y, x) / (2 * np.pi) % 1, "uniform").pvalue > SMALLEST_P
-
-
-def test_muons_are_thrown_at_telescopes():
-    chosen = PRODUCTION._replace(primary=sim.MUON, scatter_radius_m=3.0)
-    number = np.arange(20_000, dtype=np.uint32)
-    thrown = shw.primaries(number, settings=chosen)
-    x, y = shw.cores(number, number * 0, TELESCOPES, settings=chosen)
-    d_x = x[:, None] + thrown.q_lon[:, None] * TELESCOPES.z - TELESCOPES.x
-    d_y = y[:, None] + thrown.q_lat[:, None] * TELESCOPES.z - TELESCOPES.y
-    square = d_x**2 + d_y**2
-    assert stats.chisquare(np.bincount(square.argmin(axis=1))).pvalue > SMALLEST_P
-    assert stats.kstest(square.min(axis=1) / 9.0, "uniform").pvalue > SMALLEST_P
-
-
-def test_showers_are_used_again_at_other_cores():
-    number = np.array([7, 3, 2**32 - 1], dtype=np.uint32)
-    chosen = PRODUCTION._replace(n_uses=4)
-    thrown = shw.primaries(number, settings=chosen)
-    found = shw.events(thrown, TELESCOPES, settings=chosen)
-    np.testing.assert_array_equal(found.shower, np.repeat([0, 1, 2], 4))
-    np.testing.assert_array_equal(found.use, [0, 1, 2, 3] * 3)
-    assert found.use.dtype == np.uint32
-    assert len(set(found.x)) == 12
-    # What a shower gets depends on its number alone: not on its batch, nor on how often it is used.
-    alone = shw.primaries(number[1:2], settings=PRODUCTION)
-    np.testing.assert_array_equal(alone.energy, thrown.energy[1:2])
-    first = shw.events(alone, TELESCOPES, settings=PRODUCTION)
-    np.testing.assert_array_equal(first.x, found.x[4:5])
-
-
-@pytest.mark.parametrize("primary", [sim.PROTON, sim.MUON])
-@pytest.mark.parametrize("index", [-1.7, -1.0])
-def test_both_texts_throw_the_same(call, primary, index):
-    chosen = PRODUCTION._replace(primary=primary, spectral_index=index, n_uses=2)
-    number = np.append(np.arange(400), [2**31, 2**32 - 1]).astype(np.uint32)
-    thrown = call(shw.primaries, number, settings=chosen)
-    found = call(shw.events, thrown, TELESCOPES, settings=chosen)
-    seen = call(shw.candidates, thrown, found, TELESCOPES, settings=chosen, light_factor=0.8)
-    assert seen.dtype == bool
-    expected = np.empty((len(found.x), 6))
-    loop_primaries(
-        number[found.shower], found.use, TELESCOPES, *key_of(chosen.seed), chosen, 0.8, expected
-    )
-    columns = [value[found.shower] for value in thrown[1:]] + [found.x, found.y]
-    for left, right in zip(columns, expected.T[:5], strict=True):
-        np.testing.assert_allclose(left, right, rtol=1e-12, atol=1e-9)
-    np.testing.assert_array_equal(seen, expected[:, 5])
-
-
-def test_candidates_are_bright_enough_at_the_nearest_telescope(call):
-    rng = np.random.default_rng(2)
-    n = 300
-    energy = 10 ** rng.uniform(1, 4, n)
-    q_lon, q_lat = rng.uniform(-0.1, 0.1, (2, n))
-    x, y = rng.uniform(-1500, 1500, (2, n))
-    found = call(
-        shw.is_candidate, energy, q_lon, q_lat, x, y, TELESCOPES,
-        settings=PRODUCTION, light_factor=1.3,
-    )  # fmt: skip
-    for i in range(n):
-        nearest = min(
-            math.hypot(t_x - x[i] - q_lon[i] * t_z, t_y - y[i] - q_lat[i] * t_z)
-            for t_x, t_y, t_z in zip(*TELESCOPES, strict=True)
-        )
-        light = 1.3 * 0.6 * energy[i] * (1 if nearest < 130 else (130 / nearest) ** 2.2)
-        assert found[i] == (light >= PRODUCTION.reject_pe)
-    assert 0.05 < found.mean() < 0.95
-
-
-# --- development ---
-
-
 E25 = math.exp(2.5)
 """Critical energies below which the share above 20 MeV stays as it is."""
 
@@ -279,9 +112,7 @@ def slow_electrons(energy, start, depth):
     return greisen * math.exp(part * low + (1 - part) * high), age
 
 
-def test_profile_and_light_equal_the_definitions(call):
-    grid = make_grid()
-    tables = make_tables(grid)
+def test_profile_and_light_equal_the_definitions(call, grid, tables):
     em, x, y, tel_x, tel_y, tel_z = pairs()
     found = call(shw.profile, em, grid, tables)
     light = call(shw.em_light, em, x, y, tel_x, tel_y, tel_z, grid, tables)
@@ -314,8 +145,7 @@ def test_profile_and_light_equal_the_definitions(call):
 
 
 @pytest.mark.parametrize("dtype", [np.float64, np.float32])
-def test_both_texts_expect_the_same_light(call, dtype):
-    grid = make_grid()
+def test_both_texts_expect_the_same_light(call, grid, dtype):
     tables = make_tables(grid, dtype)
     em, *places = pairs(seed=6)
     amount, index, fraction = call(shw.profile, em, grid, tables)
@@ -332,9 +162,7 @@ def test_both_texts_expect_the_same_light(call, dtype):
     assert np.mean(totals > 0) > 0.3
 
 
-def test_light_ends_with_the_table(call):
-    grid = make_grid(0.0)
-    tables = make_tables(grid)
+def test_light_ends_with_the_table(call, tables):
     end = tables.radius_edge[-1]
     radius = np.array([0.0, 3.0, 4.0, np.nextafter(end, 0), end, 1e6])
     index, fraction = call(shw.radius_place, radius, tables)
@@ -370,9 +198,7 @@ def test_place_is_linear_interpolation(nodes, value):
     q=st.tuples(st.floats(-0.2, 0.2), st.floats(-0.2, 0.2)),
 )
 @settings(max_examples=100, deadline=None)
-def test_odd_showers_give_numbers(energy, start, q):
-    grid = make_grid()
-    tables = make_tables(grid)
+def test_odd_showers_give_numbers(grid, tables, energy, start, q):
     em = sim.EmRows(*(np.array([v]) for v in (energy, start, 0.0, 0.0, *q, 1.0)))
     zero = np.zeros(1)
     light = shw.em_light(em, zero, zero, zero + 50, zero, zero, grid, tables)
@@ -380,11 +206,11 @@ def test_odd_showers_give_numbers(energy, start, q):
     assert np.all(light >= 0)
 
 
-def test_a_slope_is_another_zenith():
+def test_a_slope_is_another_zenith(air):
     """A shower off the axis and one on the axis of a tilted pointing cross the same air."""
-    grid, q_lat = make_grid(20.0, step=2.0), math.tan(math.radians(5))
+    grid, q_lat = air.grid(20.0, step=2.0), math.tan(math.radians(5))
     for slope, zenith in [(q_lat, 15.0), (-q_lat, 25.0)]:
-        other = make_grid(zenith, step=2.0)
+        other = air.grid(zenith, step=2.0)
         em = vertical_rows([1000.0], 50.0)
         tilted = em._replace(q_lat=np.array([slope]))
         _, gain = shw.stretch(tilted.q_lon, tilted.q_lat, grid)
@@ -393,9 +219,9 @@ def test_a_slope_is_another_zenith():
         assert found == pytest.approx(expected, rel=1e-3)
 
 
-def test_maximum_moves_by_85_a_decade(call):
+def test_maximum_moves_by_85_a_decade(call, air):
     """Greisen: ln(10) radiation lengths of 36.66 g/cm2 = 84.4 g/cm2 a decade of energy."""
-    grid = make_grid(0.0, step=10.0, ground=1400.0)
+    grid = air.grid(0.0, step=10.0, ground=1400.0)
     em = vertical_rows([1e2, 1e3, 1e4, 1e5], 0.0)
     depth = call(shw.depth_of_maximum, em, np.arange(5), grid)
     np.testing.assert_allclose(np.diff(depth), 84.4, atol=3)
@@ -413,8 +239,7 @@ def test_track_length_is_proportional_to_energy():
 
 
 @pytest.mark.parametrize("text", ["array", "loop"])
-def test_depth_of_maximum_of_summed_rows(call, text):
-    grid = make_grid()
+def test_depth_of_maximum_of_summed_rows(call, air, grid, text):
     em = make_rows(50)
     # 900 g/cm2 lies below the ground: rows without a single step.
     em.start[10:12] = 900.0
@@ -425,7 +250,7 @@ def test_depth_of_maximum_of_summed_rows(call, text):
         depth = np.empty(5)
         loops.depths_of_maximum(em, em_start, grid, depth)
     assert np.isnan(depth[[1, 3]]).all()
-    fine = make_grid(step=0.5)
+    fine = air.grid(step=0.5)
     for shower in (0, 2, 4):
         rows = slice(em_start[shower], em_start[shower + 1])
         length, gain = shw.stretch(em.q_lon, em.q_lat, fine)
@@ -438,8 +263,7 @@ def test_depth_of_maximum_of_summed_rows(call, text):
         assert depth[shower] == pytest.approx(fine.depth[np.argmax(total)], abs=2)
 
 
-def test_both_texts_find_the_same_maximum(call):
-    grid = make_grid()
+def test_both_texts_find_the_same_maximum(call, grid):
     em = make_rows(200, seed=9)
     em_start = np.append(np.sort(np.random.default_rng(1).integers(0, 200, 40)), 200)
     found = np.empty(40)
@@ -448,9 +272,8 @@ def test_both_texts_find_the_same_maximum(call):
     np.testing.assert_allclose(call(shw.depth_of_maximum, em, em_start, grid), found, rtol=1e-6)
 
 
-def test_height_of_depth_runs_along_the_steps(call):
-    grid = make_grid()
-    edge = np.append(np.arange(1.0, 795 / grid.cos_zenith - 1, 15.0), 795 / grid.cos_zenith)
+def test_height_of_depth_runs_along_the_steps(call, air, grid):
+    edge = air.depth_edge()
     assert edge[-1] - edge[-2] < 14.9
     depth = np.concatenate([edge, grid.depth, [0.0, 2000.0]])
     expected = np.interp(depth, edge, grid.height_edge)
@@ -459,8 +282,6 @@ def test_height_of_depth_runs_along_the_steps(call):
     )
 
 
-def test_jax_compiles_once(one_trace):
-    grid = make_grid()
-    tables = make_tables(grid)
+def test_jax_compiles_once(one_trace, grid, tables):
     batches = [(*pairs(seed=seed), grid, tables) for seed in (1, 2)]
     one_trace(shw.em_light, *batches, atol=1e-30)

@@ -14,68 +14,27 @@ from astri_gpu.kernels.simulation_types import (
     MUON,
     PROTON,
     Events,
-    LightTables,
     Primaries,
     ProductionSettings,
-    StepGrid,
     Telescopes,
 )
 from astri_gpu.simulation.array_engine import ArrayEngine
 from astri_gpu.simulation.camera_model import camera_model, camera_settings, optics_model
 
 N_TEL = 3
-ZENITH = math.radians(30)
+ZENITH_DEG = 30.0
 N_PIXELS = 2368
 
 
-def make_grid(n_steps=50):
-    """An exponential atmosphere in equal steps of depth."""
-    scale, ground = 8000 / math.cos(ZENITH), 780 / math.cos(ZENITH)
-    edge = np.linspace(1, ground, n_steps + 1)
-    height = scale * np.log(ground / edge)
-    middle = 0.5 * (height[1:] + height[:-1])
-    light_yield = 22_000 * np.exp(-middle / 6e4)
-    nodes = np.array([0.0, 4e3, 1e4, 2e4, 7e4])
-    node = np.clip(np.searchsorted(nodes, middle) - 1, 0, len(nodes) - 2)
-    return StepGrid(
-        depth=0.5 * (edge[1:] + edge[:-1]),
-        height_edge=height,
-        light=-np.diff(height) * light_yield * 9.0,
-        node=node.astype(np.int32),
-        node_fraction=np.clip((middle - nodes[node]) / np.diff(nodes)[node], 0, 1),
-        refractivity=2.2e-4 * np.exp(-middle / scale),
-        light_yield=light_yield,
-        delay=2.2e-4 * scale * (1 - np.exp(-middle / scale)),
-        cos_zenith=math.cos(ZENITH),
-        sin_zenith=math.sin(ZENITH),
-    )
-
-
-def make_tables(grid, n_nodes=5, n_samples=32):
-    """Light pools that make a TeV shower about as bright as a real one."""
-    rng = np.random.default_rng(7)
-    age = np.linspace(0.3, 1.95, 7)
-    radius_edge = np.array([0.0, 25, 50, 75, 100, 130, 170, 250, 400, 700])
-    radius = 0.5 * (radius_edge[1:] + radius_edge[:-1])
-    width = 50 + 8e-3 * grid.height_edge[:-1][:, None, None]
-    density = np.exp(-((radius / width) ** 1.5)) / width**2 * (1 + 0.1 * age[:, None]) * 1.5e-4
-    shape = (n_nodes, len(age), len(radius), n_samples)
-    return LightTables(
-        age, radius, density, radius_edge,
-        radial=(12 * rng.standard_normal(shape)).astype(np.float32),
-        tangential=np.abs(12 * rng.standard_normal(shape)).astype(np.float32),
-    )  # fmt: skip
-
-
 @pytest.fixture(scope="module")
-def parts():
+def parts(air):
     """Grid, tables, telescopes, optics, camera and its settings."""
-    grid = make_grid()
+    grid = air.grid(ZENITH_DEG)
     rng = np.random.default_rng(1)
     camera, optics = CameraConfig(dead_fraction=0.01), OpticsConfig()
     return (
         grid,
-        make_tables(grid),
+        air.pools(grid),
         Telescopes(*(80 * rng.standard_normal((2, N_TEL))), 15 * rng.standard_normal(N_TEL)),
         optics_model(optics, 2.15),
         camera_model(camera, optics, astri_camera(), np.arange(1, N_TEL + 1), 1),
@@ -94,7 +53,7 @@ def settings_of(primary, **changed):
         "cone_min_rad": 0.0,
         "cone_max_rad": 0.0 if primary == GAMMA else 0.04,
         "n_uses": 2,
-        "zenith_rad": ZENITH,
+        "zenith_rad": math.radians(ZENITH_DEG),
         "thinning": 0.02,
     }
     return ProductionSettings(**(values | changed))

@@ -5,6 +5,9 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from astri_gpu.config_simulation import (
     ArrayConfig,
@@ -25,6 +28,21 @@ from astri_gpu.simulation.production import DeadTime, event_id, event_time_ns, i
 from astri_gpu.simulation.rows import ranges, select_showers
 from astri_gpu.simulation.thrown import ThrownHistogram
 
+SCALARS = st.one_of(
+    st.none(), st.booleans(), st.integers(-9, 9), st.integers(-(10**400), 10**400), st.floats(),
+    st.text(max_size=5), st.dates(), st.binary(max_size=3),
+)  # fmt: skip
+TELESCOPES = st.fixed_dictionaries(
+    {key: st.integers(-3, 70_000) | SCALARS for key in ("id", "x_north_m", "y_west_m", "z_m")}
+)
+TREES = st.recursive(
+    SCALARS,
+    lambda inside: (
+        st.lists(inside, max_size=3)
+        | st.dictionaries(st.text(max_size=3) | st.integers(), inside, max_size=3)
+    ),
+    max_leaves=6,
+)
 POINTINGS = [(70.0, 0.0), (90.0, 0.0), (52.0, 205.0), (31.0, 340.0)]
 
 
@@ -178,11 +196,39 @@ class TestLayout:
                 "The telescopes 1 and 7 in .* stand on one spot",
             ),
             ("telescopes: [{", r"cannot be read as YAML \("),
+            ("[" * 5000, "cannot be read as YAML"),
+            ("telescopes: [{id: 1, x_north_m: 2001-99-99}]", "cannot be read as YAML .*month"),
+            ("telescopes: [{id: 1, x_north_m: 0x_}]", "cannot be read as YAML"),
+            (
+                f"telescopes: [{{id: 1, x_north_m: {10**400}, y_west_m: 0, z_m: 0}}]",
+                "it must be a number of metres",
+            ),
         ],
     )
     def test_bad_files(self, tmp_path, text, message):
         with pytest.raises(UsageError, match=message):
             plan_production(self.write(tmp_path, text))
+
+    @given(tree=st.lists(TELESCOPES | TREES, max_size=3).map(lambda t: {"telescopes": t}) | TREES)
+    @settings(max_examples=150, deadline=None)
+    def test_any_tree_is_a_layout_or_one_sentence(self, tmp_path_factory, tree):
+        self.check(tmp_path_factory.getbasetemp(), yaml.safe_dump(tree))
+
+    @given(text=st.text(alphabet="{}[]:-,'\"059.eE&*!|>%@`#?\n _telscopidxzm=", max_size=40))
+    @settings(max_examples=150, deadline=None)
+    def test_any_text_is_a_layout_or_one_sentence(self, tmp_path_factory, text):
+        self.check(tmp_path_factory.getbasetemp(), text)
+
+    def check(self, folder, text):
+        made, sentence = self.write(folder, text), ""
+        try:
+            array = array_of(made)
+        except UsageError as error:
+            sentence = str(error)
+        if not sentence:
+            assert array.n_telescopes > 0
+            assert np.all(np.abs([array.x, array.y, array.z]) <= 5000)
+        assert "\n" not in sentence
 
     def test_too_many(self, tmp_path):
         entries = [f"{{id: {i + 1}, x_north_m: {9 * i}, y_west_m: 0, z_m: 0}}" for i in range(257)]

@@ -4,31 +4,10 @@ import numpy as np
 import pytest
 
 from astri_gpu.config_sections import BackendConfig
-from astri_gpu.config_simulation import (
-    ShowerConfig,
-    SimulateConfig,
-    SpectrumConfig,
-    ViewConfig,
-)
-from astri_gpu.stages.simulate import run
-from astri_gpu.store import open_store
+from astri_gpu.config_simulation import ViewConfig
 from astri_gpu.store_summary import tables
 
 IMAGES = "dl0/image/ASTRICam"
-
-
-def made(output, **options):
-    """Return the store of a small production: bright gammas near the array, draft tables."""
-    options = {
-        "n_showers": 60,
-        "spectrum": SpectrumConfig(energy_min_tev=1.0, energy_max_tev=30.0),
-        "view": ViewConfig(scatter_radius_m=250.0),
-        "shower": ShowerConfig(tables="draft"),
-        "backend": BackendConfig(name="cpu"),
-        **options,
-    }
-    run(SimulateConfig(output=str(output), progress=False, **options))
-    return open_store(output)
 
 
 def assert_equal_stores(found, expected, *, rtol=0.0, atol=0.0):
@@ -44,12 +23,6 @@ def assert_equal_stores(found, expected, *, rtol=0.0, atol=0.0):
                 np.testing.assert_array_equal(left, right, err_msg=name)
 
 
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """Few gammas without anything else, to compare with."""
-    return made(tmp_path_factory.mktemp("small") / "small.zarr")
-
-
 @pytest.mark.parametrize(
     "options",
     [
@@ -58,7 +31,7 @@ def small(tmp_path_factory):
     ],
     ids=["small batches, one thread", "one batch, small chunks"],
 )
-def test_batches_and_threads_change_nothing(small, tmp_path, options):
+def test_batches_and_threads_change_nothing(made, small, tmp_path, options):
     assert_equal_stores(made(tmp_path / "b.zarr", **options), small)
 
 
@@ -67,14 +40,14 @@ def test_batches_and_threads_change_nothing(small, tmp_path, options):
     ["numpy", "jax", pytest.param("cupy", marks=pytest.mark.gpu)],
     indirect=True,
 )
-def test_backends_give_the_same_events(xp, small, tmp_path):
+def test_backends_give_the_same_events(made, xp, small, tmp_path):
     backend = xp.__name__.split(".")[0]
     found = made(tmp_path / "b.zarr", backend=BackendConfig(name=backend))
     assert found.attrs["provenance"]["backend"] == backend
     assert_equal_stores(found, small, rtol=1e-6, atol=1e-6)
 
 
-def test_backends_agree_on_protons(tmp_path):
+def test_backends_agree_on_protons(made, tmp_path):
     options = {"production": "proton", "n_showers": 20, "view": ViewConfig(cone_max_deg=3)}
     expected = made(tmp_path / "cpu.zarr", **options)
     assert expected.attrs["kind"] == "proton"
@@ -83,7 +56,7 @@ def test_backends_agree_on_protons(tmp_path):
     assert_equal_stores(found, expected, rtol=1e-6, atol=1e-6)
 
 
-def test_parts_join_to_the_whole(small, tmp_path):
+def test_parts_join_to_the_whole(made, small, tmp_path):
     parts = [
         made(tmp_path / f"{start}.zarr", n_showers=20, first_shower=start) for start in (0, 20, 40)
     ]
@@ -98,9 +71,21 @@ def test_parts_join_to_the_whole(small, tmp_path):
     np.testing.assert_array_equal(sum(thrown), small.read("simulation/thrown/histogram"))
 
 
-def test_another_seed_gives_other_showers(small, tmp_path):
-    other = made(tmp_path / "b.zarr", seed=2)
-    assert other.attrs["obs_id"] == 2
-    assert not np.isin(
-        other.read("simulation/event/true_energy"), small.read("simulation/event/true_energy")
-    ).any()
+@pytest.mark.parametrize(
+    ("options", "obs_id"),
+    [({"seed": 2}, 20), ({"production": "electron"}, 11)],
+    ids=["seed", "particle"],
+)
+def test_another_seed_or_particle_gives_other_showers_in_the_same_cameras(
+    made, small, tmp_path, options, obs_id
+):
+    view = ViewConfig(scatter_radius_m=250.0, cone_max_deg=0.0)
+    other = made(tmp_path / "b.zarr", **options | {"view": view})
+    assert other.attrs["obs_id"] == obs_id
+    assert other.n_rows("simulation/event") > 5
+    for name in ("true_energy", "true_core_x"):
+        path = f"simulation/event/{name}"
+        assert not np.isin(other.read(path), small.read(path)).any()
+    for name in ("true_gain", "true_efficiency"):
+        path = f"simulation/camera/ASTRICam/{name}"
+        np.testing.assert_array_equal(other.read(path), small.read(path))

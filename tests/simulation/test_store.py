@@ -1,81 +1,26 @@
-"""The stage `simulate`, from options to a store that `process` takes like any other."""
+"""A simulated store: `process` takes it like any other, and what is in it is true."""
 
 import numpy as np
 import pytest
 
-from astri_gpu.cli import main
 from astri_gpu.config import ProcessConfig
 from astri_gpu.config_sections import BackendConfig
-from astri_gpu.config_simulation import (
-    AtmosphereConfig,
-    CalibrationEventsConfig,
-    CameraConfig,
-    ShowerConfig,
-    SimulateConfig,
-    SpectrumConfig,
-    ViewConfig,
-)
-from astri_gpu.errors import AstriError, UsageError
+from astri_gpu.config_simulation import CalibrationEventsConfig
 from astri_gpu.kernels.coordinates import angular_separation
 from astri_gpu.schema import TABLES, column, table_key
 from astri_gpu.simulation import production
 from astri_gpu.simulation.calibration import DARK_PEDESTAL, FLATFIELD, SKY_PEDESTAL
 from astri_gpu.stages import process
-from astri_gpu.stages.simulate import run
 from astri_gpu.store import open_store
 from astri_gpu.store_layout import read_layout
 from astri_gpu.store_summary import tables
 
 IMAGES = "dl0/image/ASTRICam"
 NOT_WRITTEN = {"waveform", "true_image"}
-FLASHES = [15.0, 30.0]
-
-
-def simulate_config(output, **options):
-    """Return a small production of bright gammas near the array, draft tables, loops."""
-    options = {
-        "n_showers": 300,
-        "spectrum": SpectrumConfig(energy_min_tev=1.0, energy_max_tev=30.0),
-        "view": ViewConfig(scatter_radius_m=250.0),
-        "shower": ShowerConfig(tables="draft"),
-        "backend": BackendConfig(name="cpu"),
-        **options,
-    }
-    return SimulateConfig(output=str(output), progress=False, **options)
-
-
-def made(output, **options):
-    run(simulate_config(output, **options))
-    return open_store(output)
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    """Gammas with calibration events before them."""
-    return made(
-        tmp_path_factory.mktemp("gamma") / "gamma.zarr",
-        true_images=True,
-        calibration_events=CalibrationEventsConfig(
-            n_pedestal=20, n_flatfield=10, n_dark=5, n_variance=3, flatfield_pe=FLASHES
-        ),
-    )
-
-
-@pytest.fixture(scope="module")
-def small(tmp_path_factory):
-    """Few gammas without anything else, to compare with."""
-    return made(tmp_path_factory.mktemp("small") / "small.zarr", n_showers=60)
+FLASHES = [15.0, 30.0]  # of `store`
 
 
 class TestStore:
-    def test_summary_line(self, tmp_path):
-        summary = run(simulate_config(tmp_path / "a.zarr", n_showers=8, n_uses=2))
-        assert summary.line.startswith("simulate: 8 showers (16 uses), ")
-        assert summary.line.endswith("MB, backend cpu)")
-        assert summary.n_bytes == sum(
-            file.stat().st_size for file in (tmp_path / "a.zarr").rglob("*") if file.is_file()
-        )
-
     def test_columns_are_those_of_ingest(self, store):
         for table in tables(store):
             expected = set(TABLES[table_key(table)]) - NOT_WRITTEN
@@ -94,7 +39,7 @@ class TestStore:
             "gamma",
             "simulation",
         )
-        assert attrs["obs_id"] == 1
+        assert attrs["obs_id"] == 10
         assert attrs["truncated"] is False
         assert attrs["n_events"] == store.n_rows("dl0/event")
         assert attrs["n_images"] == store.n_rows(IMAGES)
@@ -234,7 +179,7 @@ class TestCalibrationEvents:
         power = (variance.mean(axis=0) / gain**2).ravel()
         assert np.corrcoef(power, rate.ravel())[0, 1] > 0.9
 
-    def test_parts_have_calibration_events_of_their_own(self, store, tmp_path, adc):
+    def test_parts_have_calibration_events_of_their_own(self, made, store, tmp_path, adc):
         part = made(
             tmp_path / "part.zarr",
             n_showers=1,
@@ -298,104 +243,3 @@ class TestProcess:
         ratio = image["hillas_intensity"][bright] / true[bright]
         assert bright.sum() > 100
         assert 0.75 < np.median(ratio) < 1.05
-
-
-class TestOptions:
-    def test_command_line(self, tmp_path, capsys):
-        output = tmp_path / "a.zarr"
-        options = ["n_showers=20", "shower.tables=draft", "backend=cpu", "progress=false"]
-        assert main(["simulate", "production=electron", f"output={output}", *options]) == 0
-        assert "simulate: 20 showers, " in capsys.readouterr().out
-        store = open_store(output)
-        assert store.attrs["kind"] == "electron"
-        assert main(["simulate", f"output={output}", *options]) == 2
-        assert "exists already" in capsys.readouterr().err
-
-    def test_uses_share_their_shower(self, tmp_path):
-        store = made(tmp_path / "a.zarr", n_showers=10, n_uses=5, batch_size=16)
-        event = store.read_table("simulation/event")
-        assert store.read("simulation/thrown/histogram").sum() == 50
-        assert store.group_attrs("simulation")["shower_reuse"] == 5
-        np.testing.assert_array_equal(event["shower_id"], (event["event_id"] - 1) // 5)
-        numbers, counts = np.unique(event["shower_id"], return_counts=True)
-        assert counts.max() > 1
-        for number in numbers:
-            same = event["shower_id"] == number
-            assert np.unique(event["true_energy"][same]).size == 1
-            assert np.unique(event["true_core_x"][same]).size == same.sum()
-
-    def test_muons(self, tmp_path):
-        store = made(
-            tmp_path / "a.zarr",
-            production="muon",
-            n_showers=40,
-            spectrum=SpectrumConfig(),
-            view=ViewConfig(),
-        )
-        assert store.attrs["kind"] == "muon"
-        assert store.n_rows("dl0/event") > 20
-        assert np.isnan(store.read("simulation/event/true_x_max")).all()
-        assert store.read("simulation/image/ASTRICam/true_impact_distance").min() < 3
-        thrown = store.read_table("simulation/thrown")
-        assert thrown["histogram"].sum() == 40
-
-    def test_dead_time_loses_triggers(self, small, tmp_path):
-        # 1000 showers a second, so that within 20 ms a telescope sees few of them.
-        store = made(tmp_path / "a.zarr", n_showers=60, camera=CameraConfig(dead_time_us=20_000))
-        assert 9 <= store.n_rows(IMAGES) < 0.3 * small.n_rows(IMAGES)
-        index = store.read(f"{IMAGES}/event_index")
-        event = store.read_table("dl0/event")
-        time = event["time_s"] * 1_000_000_000 + event["time_ns"]
-        for tel in range(1, 10):
-            of_tel = time[index[store.read(f"{IMAGES}/tel_id") == tel]]
-            assert (np.diff(of_tel) > 0.0199e9).all()
-
-    def test_nothing_triggers(self, tmp_path, caplog):
-        options = simulate_config(
-            tmp_path / "a.zarr",
-            n_showers=20,
-            spectrum=SpectrumConfig(energy_min_tev=0.01, energy_max_tev=0.01),
-        )
-        assert run(options).n_events == 0
-        assert "none of 20 thrown showers triggered a telescope" in caplog.text
-        store = open_store(tmp_path / "a.zarr")
-        assert store.read("simulation/thrown/histogram").sum() == 20
-        assert store.n_rows(IMAGES) == 0
-
-
-class TestRefused:
-    def test_output_exists(self, small):
-        with pytest.raises(UsageError, match="exists already"):
-            run(simulate_config(small.path))
-
-    @pytest.mark.parametrize(
-        ("options", "message"),
-        [
-            ({"spectrum": SpectrumConfig(energy_min_tev=9, energy_max_tev=3)}, "the smaller one"),
-            ({"view": ViewConfig(cone_min_deg=3, cone_max_deg=1)}, "the smaller one comes first"),
-            ({"camera": CameraConfig(gain_adu=[60.0])}, "gain_adu"),
-            ({"atmosphere": AtmosphereConfig(profile="nowhere.dat")}, "nowhere.dat"),
-        ],
-    )
-    def test_bad_options_leave_nothing(self, tmp_path, options, message):
-        with pytest.raises(AstriError, match=message):
-            run(simulate_config(tmp_path / "a.zarr", **options))
-        assert list(tmp_path.iterdir()) == []
-
-    def test_an_error_on_the_way_leaves_nothing(self, tmp_path, monkeypatch):
-        def fail(*_):
-            raise AstriError("The light went out.")
-
-        monkeypatch.setattr(production._Production, "_block", fail)
-        with pytest.raises(AstriError, match="The light went out"):
-            run(simulate_config(tmp_path / "a.zarr", n_showers=60))
-        assert list(tmp_path.iterdir()) == []
-
-    def test_an_error_of_the_writer_leaves_nothing(self, tmp_path, monkeypatch):
-        def fail(*_):
-            raise AstriError("The disk holding a.zarr is full.")
-
-        monkeypatch.setattr(production.ProductionWriter, "_write", fail)
-        with pytest.raises(AstriError, match="is full"):
-            run(simulate_config(tmp_path / "a.zarr", n_showers=60))
-        assert list(tmp_path.iterdir()) == []
