@@ -116,7 +116,7 @@ def draw(tables: Tables, real: Reference, path: Path) -> None:
                 panel.set_xlabel(parameter + units[parameter])
                 panel.set_ylabel("density")
                 panel.set_title(particle, loc="left")
-        axes[0, 0].legend(frameon=False)
+        axes[0, 1].legend(frameon=False)
         figure.suptitle("Triggered and cleaned images, LEAKAGE < 0.1, default options", fontsize=10)
         figure.savefig(path, dpi=120)
         plt.close(figure)
