@@ -3,14 +3,13 @@
 import warnings
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from ..image_types import (
     CalibrationArrays,
     CameraArrays,
     ImageResult,
     ImageSettings,
 )
+from .cuda_device import device_view, load_cupy, load_kernels, stream
 from .launch import LoopInputs, columns_of, loop_inputs, make_outputs, make_scratch, scratch_bytes
 from .settings import Scratch
 
@@ -43,11 +42,11 @@ class CudaImageLoops(NamedTuple):
         if n_images > 0:
             run = self.kernels.run_sums if adc.ndim == 3 else self.kernels.run_waveforms
             batch = [
-                _device_view(self.kernels.cuda, xp.asarray(array))
+                device_view(self.kernels.cuda, xp.asarray(array))
                 for array in (adc, calibration_index, is_shower)
             ]
-            results = [_device_view(self.kernels.cuda, array) for array in outputs]
-            launch = -(-n_workers // BLOCK), min(n_workers, BLOCK), _stream(self.kernels.cuda, xp)
+            results = [device_view(self.kernels.cuda, array) for array in outputs]
+            launch = -(-n_workers // BLOCK), min(n_workers, BLOCK), stream(self.kernels.cuda, xp)
             with warnings.catch_warnings():  # the last batch of a run may be small
                 warnings.filterwarnings("ignore", message="Grid size .* under-utilization")
                 configured = run[launch]
@@ -55,47 +54,6 @@ class CudaImageLoops(NamedTuple):
         columns, charge, peak_time, mask = outputs
         retry = xp.zeros(n_images, dtype=xp.int32)
         return ImageResult(columns_of(columns, n_images), charge, peak_time, mask, retry)
-
-
-def _device_view(cuda, array):
-    """Return a CuPy array as Numba takes it, without a copy; the simulator's NumPy array as is."""
-    if hasattr(array, "__cuda_array_interface__"):
-        return cuda.as_cuda_array(array, sync=False)
-    return array
-
-
-def _stream(cuda, xp):
-    """Return CuPy's current stream; 0, the default stream, in the simulator."""
-    if xp is np:
-        return 0
-    return cuda.external_stream(xp.cuda.get_current_stream().ptr)
-
-
-def _load_kernels():
-    try:
-        from . import cuda_kernels
-    except ImportError as error:
-        raise RuntimeError(
-            f"The compiled GPU kernels need numba-cuda, which cannot be imported ({error}): "
-            "install the extra cuda12 or cuda13, or choose the CPU."
-        ) from error
-    if not cuda_kernels.cuda.is_available():
-        raise RuntimeError(
-            "The compiled GPU kernels find no usable GPU (no device, no driver, or no CUDA "
-            "compiler library): check nvidia-smi, or choose the CPU."
-        )
-    return cuda_kernels
-
-
-def _load_cupy():
-    try:
-        import cupy
-    except ImportError as error:
-        raise RuntimeError(
-            f"The compiled GPU kernels need CuPy, which cannot be imported ({error}): "
-            "install the extra cuda12 or cuda13, or choose the CPU."
-        ) from error
-    return cupy
 
 
 def _number_of_workers(xp, n_pixels: int, n_samples: int) -> int:
@@ -136,15 +94,15 @@ def prepare(
         For an unknown extractor or cleaning method.
     """
     inputs = loop_inputs(camera, calibration, settings, adc_dtype=adc_dtype, dense=dense)
-    kernels = _load_kernels()
-    xp = _load_cupy() if xp is None else xp
+    kernels = load_kernels("cuda_kernels")
+    xp = load_cupy() if xp is None else xp
     n_pixels = len(camera.fov_lon)
     if n_workers is None:
         n_workers = _number_of_workers(xp, n_pixels, n_samples)
     scratch = make_scratch(n_workers, n_pixels, n_samples, xp.empty, xp.zeros, interleaved=True)
 
     def on_device(arrays):
-        return type(arrays)(*(_device_view(kernels.cuda, xp.asarray(a)) for a in arrays))
+        return type(arrays)(*(device_view(kernels.cuda, xp.asarray(a)) for a in arrays))
 
     inputs = inputs._replace(
         camera=on_device(inputs.camera),

@@ -42,7 +42,7 @@ from ..simulation_types import (
     StepGrid,
     Telescopes,
 )
-from .cuda import _device_view, _load_cupy, _load_kernels, _stream
+from .cuda_device import device_view, load_cupy, load_kernels, stream
 from .shower_block import (
     MAX_THREADS,
     BlockScratch,
@@ -78,13 +78,6 @@ def _shape_of_device(xp) -> LaunchShape:
     )
 
 
-def _load_shower_kernels():
-    _load_kernels()  # says in a sentence what is missing
-    from . import shower_cuda_kernels
-
-    return shower_cuda_kernels
-
-
 class ShowerCuda(ShowerLoops):
     """The simulation of one array on the current CUDA device; arrays in and out are NumPy.
 
@@ -117,8 +110,8 @@ class ShowerCuda(ShowerLoops):
         shape: LaunchShape | None = None,
         xp: Any = None,
     ) -> None:
-        self._kernels = _load_shower_kernels()
-        self._xp = xp = _load_cupy() if xp is None else xp
+        self._kernels = load_kernels("shower_cuda_kernels")
+        self._xp = xp = load_cupy() if xp is None else xp
         super().__init__(
             settings, grid, tables, telescopes, optics, camera, camera_settings, n_threads
         )
@@ -324,11 +317,11 @@ class ShowerCuda(ShowerLoops):
     def _run(self, kernel: Any, n_blocks: int, n_threads: int, *arguments: Any) -> None:
         with warnings.catch_warnings():  # the last batch of a run may be small
             warnings.filterwarnings("ignore", message="Grid size .* under-utilization")
-            configured = kernel[n_blocks, n_threads, _stream(self._kernels.cuda, self._xp)]
+            configured = kernel[n_blocks, n_threads, stream(self._kernels.cuda, self._xp)]
         configured(*arguments)
 
     def _view(self, array: Array) -> Any:
-        return _device_view(self._kernels.cuda, array)
+        return device_view(self._kernels.cuda, array)
 
     def _put(self, array: Array) -> Any:
         return self._view(self._xp.asarray(np.ascontiguousarray(array)))

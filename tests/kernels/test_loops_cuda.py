@@ -135,7 +135,7 @@ def test_without_a_gpu_one_sentence_says_what_to_do(monkeypatch, squares, shower
     with pytest.raises(RuntimeError, match=r"need numba-cuda, .* choose the CPU\.$"):
         prepare(cuda, batch, SETTINGS)
     monkeypatch.undo()
-    monkeypatch.setattr(cuda, "_load_kernels", lambda: None)
+    monkeypatch.setattr(cuda, "load_kernels", lambda name: None)
     monkeypatch.setitem(sys.modules, "cupy", None)
     with pytest.raises(RuntimeError, match=r"need CuPy, .* choose the CPU\.$"):
         prepare(cuda, batch, SETTINGS)

@@ -331,10 +331,10 @@ def test_the_search_in_two_steps_finds_the_cell_of_a_plain_one(n_threads):
                 assert light[cell] > 0
 
 
-@pytest.mark.parametrize("missing", ["astri_gpu.kernels.loops.cuda_kernels", "cupy"])
+@pytest.mark.parametrize("missing", ["astri_gpu.kernels.loops.shower_cuda_kernels", "cupy"])
 def test_without_numba_cuda_the_array_text_takes_over(monkeypatch, caplog, parts, missing):
     if missing == "cupy":  # kernels, but no arrays for them
-        monkeypatch.setattr(shower_cuda, "_load_shower_kernels", lambda: None)
+        monkeypatch.setattr(shower_cuda, "load_kernels", lambda name: None)
     monkeypatch.setitem(sys.modules, missing, None)
     backend = make_backend("numpy", 1)
     backend.name = "cupy"
