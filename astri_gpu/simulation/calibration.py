@@ -17,7 +17,7 @@ from astri_gpu.kernels.simulation_types import Stream
 from astri_gpu.simulation.electronics import noise_moments
 from astri_gpu.simulation.engine import Simulator
 from astri_gpu.simulation.plan import ProductionPlan
-from astri_gpu.simulation.writer import EventBlock, ProductionWriter
+from astri_gpu.simulation.writer import NS, EventBlock, ProductionWriter
 
 __all__ = [
     "DARK_PEDESTAL",
@@ -34,7 +34,6 @@ CALIBRATION_USE = 1 << 20
 VARIANCE_USE = CALIBRATION_USE + 255
 
 RATE_HZ = 100.0
-NS = 1_000_000_000
 IMAGES_PER_BLOCK = 2048
 VARIANCE_SAMPLES = 10_000
 VARIANCE_EVERY_S = 1
@@ -101,8 +100,7 @@ def _block(
     )
     return EventBlock(
         event_id=-(number + 1),
-        time_s=time_ns // NS,
-        time_ns=(time_ns % NS).astype(np.int32),
+        unix_ns=time_ns,
         event_type=np.full(n_events, kind, dtype=np.uint8),
         truth={},
         image_event=event,

@@ -43,13 +43,12 @@ from astri_gpu.simulation.production import (
     event_time_ns,
 )
 from astri_gpu.simulation.thrown import ThrownHistogram
-from astri_gpu.simulation.writer import EventBlock, ProductionWriter
+from astri_gpu.simulation.writer import NS, EventBlock, ProductionWriter
 
 __all__ = ["simulate_corsika"]
 
 logger = logging.getLogger(__name__)
 
-NS = 1_000_000_000
 IMAGES_PER_CALL, PHOTONS_PER_CALL = 1024, 4_000_000
 
 Floats = NDArray[np.float64]
@@ -319,9 +318,7 @@ class _Production:
         times = event_time_ns(
             shower, use, n_uses=settings.n_uses, rate_hz=config.event_rate_hz, seed=settings.seed
         )
-        triggered = np.flatnonzero(images.triggered)
-        fired = times[event[triggered]] + images.trigger_time[triggered]
-        taken = triggered[self._dead_time.awake(tel[triggered], fired)]
+        taken = self._dead_time.taken(images, tel, times[event])
         if len(taken):
             images = Images(*(column[taken] for column in images))
             stored, image_event = np.unique(event[taken], return_inverse=True)
@@ -345,8 +342,7 @@ class _Production:
         shower, use = column("shower"), column("use") - 1
         return EventBlock(
             event_id=event_id(shower, use, self._plan.settings.n_uses),
-            time_s=START_S + time_ns // NS,
-            time_ns=(time_ns % NS).astype(np.int32),
+            unix_ns=START_S * NS + time_ns,
             event_type=np.full(len(entries), SUBARRAY, dtype=np.uint8),
             truth={
                 "shower_id": shower.astype(np.int64),

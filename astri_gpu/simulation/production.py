@@ -32,7 +32,7 @@ from astri_gpu.simulation.plan import GEV_PER_TEV, ProductionPlan, plan_producti
 from astri_gpu.simulation.rows import select_showers
 from astri_gpu.simulation.thrown import ThrownHistogram
 from astri_gpu.simulation.truth import shower_maximum, starting_height
-from astri_gpu.simulation.writer import EventBlock, ProductionWriter
+from astri_gpu.simulation.writer import NS, EventBlock, ProductionWriter
 
 __all__ = [
     "START_S",
@@ -46,7 +46,6 @@ __all__ = [
 
 START_S = 1_767_225_600
 """Unix time at which every production starts: 2026-01-01T00:00:00 UTC."""
-NS = 1_000_000_000
 IMAGES_PER_SLICE = 2048  # 10 kB of counts each, drawn in one call
 
 
@@ -111,6 +110,24 @@ class DeadTime:
             if taken[row]:
                 self._awake_at[telescope] = moment + self._length_ns
         return taken
+
+    def taken(
+        self, images: Images, tel: NDArray[np.int64], time_ns: NDArray[np.int64]
+    ) -> NDArray[np.int64]:
+        """Return which images trigger while their telescope is awake, (taken,).
+
+        Parameters
+        ----------
+        images
+            In the order of their events.
+        tel
+            (image,), row of the telescope.
+        time_ns
+            (image,), of the event, from any fixed moment.
+        """
+        triggered = np.flatnonzero(images.triggered)
+        moment = time_ns[triggered] + images.trigger_time[triggered]
+        return triggered[self.awake(tel[triggered], moment)]
 
 
 def event_id(shower: NDArray[Any], use: NDArray[Any], n_uses: int) -> NDArray[np.int64]:
@@ -273,9 +290,7 @@ class _Production:
                 batch.primaries, batch.rows, batch.events, event, tel, batch.mean_pe[part]
             )
             time_ns = self._time_ns(batch, event)
-            triggered = np.nonzero(images.triggered)[0]
-            moment = time_ns[triggered] + images.trigger_time[triggered]
-            taken = triggered[self._dead_time.awake(tel[triggered], moment)]
+            taken = self._dead_time.taken(images, tel, time_ns)
             if len(taken):
                 images = Images(*(column[taken] for column in images))
                 yield self._block(batch, event[taken], tel[taken], images)
@@ -303,8 +318,7 @@ class _Production:
         time_ns = self._time_ns(batch, stored)
         return EventBlock(
             event_id=event_id(primaries.shower, events.use, settings.n_uses),
-            time_s=START_S + time_ns // NS,
-            time_ns=(time_ns % NS).astype(np.int32),
+            unix_ns=START_S * NS + time_ns,
             event_type=np.full(n_events, SUBARRAY, dtype=np.uint8),
             truth={
                 "shower_id": primaries.shower.astype(np.int64),

@@ -31,6 +31,9 @@ TOPOLOGICAL_TRIGGER = 1
 """`trigger_type`: sim_telarray's bit for the logic that counts pixels above a threshold."""
 HIGH_GAIN = 0
 
+NS = 1_000_000_000
+"""Nanoseconds in a second."""
+
 
 class EventBlock(NamedTuple):
     """Events in the order of their time, with their images in the order of events, then telescopes.
@@ -39,8 +42,7 @@ class EventBlock(NamedTuple):
     """
 
     event_id: NDArray[np.int64]  # (event,), negative for calibration events
-    time_s: NDArray[np.int64]
-    time_ns: NDArray[np.int32]
+    unix_ns: NDArray[np.int64]  # (event,), ns since 1970
     event_type: NDArray[np.uint8]
     truth: Mapping[str, NDArray[Any]]  # (event,) each
     image_event: NDArray[np.int64]  # (image,), row in this block
@@ -282,8 +284,8 @@ class ProductionWriter:
         self._events.append(
             {
                 **keys,
-                "time_s": block.time_s,
-                "time_ns": block.time_ns,
+                "time_s": block.unix_ns // NS,
+                "time_ns": (block.unix_ns % NS).astype(np.int32),
                 "event_type": block.event_type,
                 "array_alt": np.full(n_events, self._alt),
                 "array_az": np.full(n_events, self._az),

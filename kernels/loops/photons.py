@@ -8,7 +8,7 @@ from ..photons import HALF_MASK, HALF_WORD
 from ..simulation_types import SPEED_OF_LIGHT, Stream
 from ._compile import compiled
 from .random import philox, poisson, uniform
-from .shower import stretch
+from .shower import place, stretch
 
 __all__ = [
     "N_LINE",
@@ -100,19 +100,6 @@ def _between(value, low, high):
 
 
 @compiled
-def _ring_of(radius, radius_edge):
-    """Return the radius bin of the samples that holds a distance (m)."""
-    low, high = 0, radius_edge.shape[0] - 2
-    while low < high:
-        middle = (low + high + 1) // 2
-        if radius_edge[middle] > radius:
-            high = middle - 1
-        else:
-            low = middle
-    return low
-
-
-@compiled
 def _rise(y, grid):
     return y * (grid.sin_zenith / grid.cos_zenith)
 
@@ -141,7 +128,7 @@ def write_line(line, x, y, q_lon, q_lat, tel_x, tel_y, tel_z, grid, tables):
     line[R_LON], line[R_LAT] = 1.0, 0.0
     if radius > 0.0:
         line[R_LON], line[R_LAT] = d_x / radius, d_y / radius
-    line[RING] = _ring_of(radius * gain, tables.radius_edge)
+    line[RING], _ = place(tables.radius_edge, radius * gain)
     return radius * gain
 
 

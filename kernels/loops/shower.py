@@ -2,7 +2,6 @@
 
 import math
 
-import numba
 import numpy as np
 
 from .._electron_share import (
@@ -22,8 +21,6 @@ from .random import philox, uniform
 
 __all__ = [
     "core",
-    "depth_of_maximum",
-    "depths_of_maximum",
     "is_candidate",
     "light",
     "place",
@@ -219,51 +216,3 @@ def light(amount, age_index, age_fraction, first, last, radius_index, radius_fra
         out[k] = value
         total += value
     return total
-
-
-@compiled
-def depth_of_maximum(em, begin, end, grid, work):
-    """Return the depth of the maximum of the rows [begin, end), g/cm2 along the pointing axis.
-
-    Parameters
-    ----------
-    em : EmRows
-    work : (step,) or longer, float64, overwritten
-    """
-    n_steps = grid.depth.shape[0]
-    for k in range(n_steps):
-        work[k] = 0.0
-    for row in range(begin, end):
-        length, gain = stretch(em.q_lon[row], em.q_lat[row], grid)
-        slant = length / gain
-        y = _profile_y(em.energy[row])
-        share = 0
-        for k in range(_first_step(em.start[row], slant, grid), n_steps):
-            t = (grid.depth[k] * slant - em.start[row]) * (1.0 / RADIATION_LENGTH) + FIRST_DEPTH
-            age = 3.0 * t / (t + 2.0 * y)
-            if age > LAST_AGE:
-                break
-            share = _climb(_SHARE_AGE, share, age)
-            work[k] += _number(y, t, age, share) * em.weight[row]
-    best = 0
-    for k in range(1, n_steps):
-        if work[k] > work[best]:
-            best = k
-    if not work[best] > 0.0:
-        return math.nan
-    shift = 0.0
-    if 0 < best < n_steps - 1:
-        before, after = work[best - 1], work[best + 1]
-        bend = before - 2.0 * work[best] + after
-        if bend < 0.0:
-            shift = 0.5 * (before - after) / bend
-    return grid.depth[best] + shift * (grid.depth[1] - grid.depth[0])
-
-
-@compiled(parallel=True, counted=True)
-def depths_of_maximum(em, em_start, grid, out):
-    """Fill (shower,) depths of maximum on the CPU; rows of shower i from em_start[i]."""
-    n_steps = grid.depth.shape[0]
-    for shower in numba.prange(out.shape[0]):
-        work = np.empty(n_steps)
-        out[shower] = depth_of_maximum(em, em_start[shower], em_start[shower + 1], grid, work)

@@ -238,17 +238,12 @@ def test_track_length_is_proportional_to_energy():
     np.testing.assert_allclose(track / (energy / 0.081), 0.506, rtol=0.02)
 
 
-@pytest.mark.parametrize("text", ["array", "loop"])
-def test_depth_of_maximum_of_summed_rows(call, air, grid, text):
+def test_depth_of_maximum_of_summed_rows(call, air, grid):
     em = make_rows(50)
     # 900 g/cm2 lies below the ground: rows without a single step.
     em.start[10:12] = 900.0
     em_start = np.array([0, 1, 1, 10, 12, 50])
-    if text == "array":
-        depth = call(shw.depth_of_maximum, em, em_start, grid)
-    else:
-        depth = np.empty(5)
-        loops.depths_of_maximum(em, em_start, grid, depth)
+    depth = call(shw.depth_of_maximum, em, em_start, grid)
     assert np.isnan(depth[[1, 3]]).all()
     fine = air.grid(step=0.5)
     for shower in (0, 2, 4):
@@ -261,15 +256,6 @@ def test_depth_of_maximum_of_summed_rows(call, air, grid, text):
         )
         total = (number * em.weight[rows, None]).sum(axis=0)
         assert depth[shower] == pytest.approx(fine.depth[np.argmax(total)], abs=2)
-
-
-def test_both_texts_find_the_same_maximum(call, grid):
-    em = make_rows(200, seed=9)
-    em_start = np.append(np.sort(np.random.default_rng(1).integers(0, 200, 40)), 200)
-    found = np.empty(40)
-    loops.depths_of_maximum(em, em_start, grid, found)
-    # The running sum of the array text loses digits, and the parabola a few more.
-    np.testing.assert_allclose(call(shw.depth_of_maximum, em, em_start, grid), found, rtol=1e-6)
 
 
 def test_height_of_depth_runs_along_the_steps(call, air, grid):
