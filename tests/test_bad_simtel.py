@@ -18,7 +18,7 @@ from astri_gpu.io.simtel import IngestOptions, ingest_file
 from astri_gpu.store import open_store
 
 HISTOGRAMS, DISABLED, ARRAY_EVENT = 100, 2005, 2010
-MC_EVENT, MONITORING, LASER, TRIGGER = 2021, 2022, 2023, 2009
+MC_EVENT, MONITORING, LASER, TRIGGER, SAMPLES = 2021, 2022, 2023, 2009, 2013
 KEEP = IngestOptions(on_error="keep")
 
 
@@ -348,6 +348,30 @@ def test_two_files_in_one(objects, write):
     summary, _ = kept(path, IngestOptions())
     assert summary.n_events == 20
     assert "bytes after the closing histograms were not read" in summary.warnings[0]
+
+
+def test_several_zstd_frames_are_one_file(raw, write):
+    """As pzstd and cat make them; the second frame was not read by earlier versions."""
+    half = len(raw) // 2
+    pack = zstandard.ZstdCompressor(level=1).compress
+    path = write(pack(raw[:half]) + pack(raw[half:]), "two.simtel.zst")
+    summary, _ = kept(path, IngestOptions())
+    assert (summary.n_events, summary.warnings, summary.truncated) == (20, [], False)
+
+
+def test_samples_that_nobody_can_read(objects, write):
+    """A way of packing samples that our decoder leaves to eventio, which does not know it."""
+
+    def reduce_data(data):
+        place = data.index(struct.pack("<I", SAMPLES | 3 << 20))
+        (ident,) = struct.unpack_from("<I", data, place + 4)
+        return data[: place + 4] + struct.pack("<I", ident | 1 << 5) + data[place + 8 :]
+
+    last = max(index for index, (item, _) in enumerate(objects) if item == ARRAY_EVENT)
+    parts = [*objects[:last], (ARRAY_EVENT, reduce_data(objects[last][1])), *objects[last + 1 :]]
+    path = write(parts)
+    refused(path, r"is damaged .Currently no support for data_red_mode 1", IngestOptions())
+    assert kept(path)[0].n_events == 19
 
 
 def test_merged_run_headers(objects, write):

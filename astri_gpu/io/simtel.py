@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from astri_gpu.errors import AstriError
 from astri_gpu.instrument import ArrayLayout
+from astri_gpu.io.row_block import RowBlock
 from astri_gpu.io.simtel_file import Event, EventReader
 from astri_gpu.io.simtel_images import CameraTables, Image, image_counts
 from astri_gpu.io.simtel_instrument import (
@@ -173,12 +174,13 @@ class _Ingest:
         ]
         sizes = {"tel": self.layout.n_telescopes}
         keys = ["obs_id", "event_id"]
-        self._events = writer.table(
+        self._events = RowBlock(
+            writer,
             "dl0/event",
             [*keys, "time_s", "time_ns", "event_type", "array_alt", "array_az", "tel_mask"],
             sizes=sizes,
         )
-        self._showers = writer.table("simulation/event", [*keys, *TRUTH_COLUMNS], sizes={})
+        self._showers = RowBlock(writer, "simulation/event", [*keys, *TRUTH_COLUMNS], sizes={})
 
     def add(self, event: Event) -> int:
         """Write one event and return its number of images."""
@@ -223,6 +225,10 @@ class _Ingest:
             for tables in self._cameras
             if tables.n_samples is not None
         }
+        self._events.flush()
+        self._showers.flush()
+        for tables in self._cameras:
+            tables.flush()
         write_layout(self.writer, with_samples(self.layout, n_samples))
         header = simulation_attrs(self.file.mc_run_headers, int(self.file.header["run"]))
         # Thrown showers do not belong to a part of the events: whoever weights must know.
@@ -331,22 +337,23 @@ class _Ingest:
         triggered: list[int],
         event: Event,
     ) -> None:
-        mask = np.isin(self.layout.tel_id, triggered)
+        mask = np.zeros(self.layout.n_telescopes, dtype=bool)
+        mask[[self._place[number] for number in triggered if number in self._place]] = True
         header = self.file.header
         if header["tracking_mode"] == 0:
             az, alt = (float(np.rad2deg(float(angle))) for angle in header["direction"])
         else:  # the header has RA and Dec: the array looks where its telescopes look
             alt, az = pointing(next(iter(event["tracking_positions"].values())))
-        self._events.append(
+        self._events.add(
             {
-                "obs_id": [self.obs_id],
-                "event_id": [event_id],
-                "time_s": [int(trigger["gps_time"][0])],
-                "time_ns": [int(trigger["gps_time"][1])],
-                "event_type": [event_type],
-                "array_alt": [alt],
-                "array_az": [az],
-                "tel_mask": mask[np.newaxis],
+                "obs_id": self.obs_id,
+                "event_id": event_id,
+                "time_s": int(trigger["gps_time"][0]),
+                "time_ns": int(trigger["gps_time"][1]),
+                "event_type": event_type,
+                "array_alt": alt,
+                "array_az": az,
+                "tel_mask": mask,
             }
         )
 
@@ -359,8 +366,5 @@ class _Ingest:
             truth = shower_truth(shower, mc_event)
             self._primaries.add(int(truth["true_primary_id"]))
             impact = impact_distance(truth, self._position)
-        self._showers.append(
-            {name: [value] for name, value in truth.items()}
-            | {"obs_id": [self.obs_id], "event_id": [event_id]}
-        )
+        self._showers.add({**truth, "obs_id": self.obs_id, "event_id": event_id})
         return impact

@@ -78,7 +78,7 @@ class EventReader:
         self, path: Path, allowed_telescopes: tuple[int, ...], calibration_events: bool
     ) -> None:
         check_format(path)
-        from eventio import SimTelFile
+        from astri_gpu.io.eventio_file import EventFile
 
         self.path = path
         self.damage: str | None = None
@@ -89,12 +89,10 @@ class EventReader:
         try:
             with warnings.catch_warnings(record=True) as caught:
                 warnings.simplefilter("always")
-                # eventio's external zcat hides checksum errors; Python's gzip raises them.
-                self.file = SimTelFile(
+                self.file = EventFile(
                     path,
                     allowed_telescopes=allowed_telescopes or None,
                     skip_calibration=not calibration_events,
-                    zcat=False,
                 )
             self._sort(caught)
         except (EOFError, StopIteration) as error:
@@ -150,7 +148,7 @@ class EventReader:
             self._set_damage("ends without the closing histograms, so it is truncated")
         if self.damage is None:
             try:
-                n_left = self._drain()
+                n_left = self.file.drain()
             except Exception as error:  # a checksum that does not fit, known only at the end
                 self._set_damage(f"is damaged ({_short(error)})")
             else:
@@ -161,13 +159,6 @@ class EventReader:
                     )
         if self._unknown:
             self.notes.append(f"{self.path}: {self._unknown} objects of unknown type were skipped.")
-
-    def _drain(self) -> int:
-        handle, total = self.file._file, 0
-        handle.seek(handle._next_header_pos)
-        while data := handle.read(1 << 20):
-            total += len(data)
-        return total
 
     def _sort(self, caught: list[warnings.WarningMessage]) -> None:
         for warning in caught:

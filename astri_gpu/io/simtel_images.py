@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from astri_gpu.errors import AstriError
 from astri_gpu.instrument import CameraDescription
+from astri_gpu.io.row_block import RowBlock
 from astri_gpu.store import StoreWriter, TableWriter
 
 __all__ = ["CameraTables", "Counts", "Image", "image_counts"]
@@ -46,6 +47,8 @@ def image_counts(telescope_event: Mapping[str, Any]) -> Counts | None:
     if samples is None:
         sums = telescope_event.get("adc_sums")
         return None if sums is None else Counts("adc", sums)
+    if samples.ndim == 2:  # eventio drops the axis of a single sample
+        return Counts("adc", samples)
     if samples.shape[2] == 1:
         return Counts("adc", samples[:, :, 0])
     return Counts("waveform", samples)
@@ -78,9 +81,10 @@ class CameraTables:
         self._rows_per_chunk = images_per_chunk
         self._counts_name = ""
         self._max_counts = MAX_UINT16
-        self._images: TableWriter | None = None
-        self._truth: TableWriter | None = None
+        self._images: RowBlock | None = None
+        self._truth: RowBlock | None = None
         self._constants: TableWriter | None = None
+        self._no_true_image = np.full(camera.geometry.n_pixels, -1, dtype=np.int32)
         # Last constants of each telescope: the objects they came from, the values, their row.
         self._known: dict[int, tuple[tuple[Any, ...], tuple[NDArray[Any], ...], int]] = {}
 
@@ -167,47 +171,61 @@ class CameraTables:
                 "ingest these telescopes or events apart",
             )
             return False
-        n_pixels = self.camera.geometry.n_pixels
-        trigger_pixel = np.zeros(n_pixels, dtype=bool)
+        trigger_pixel = np.zeros(self.camera.geometry.n_pixels, dtype=bool)
         n_trigger_pixels = -1
         fired = telescope_event.get("pixel_lists", {}).get(TRIGGER_PIXELS)
         if fired:
             n_trigger_pixels = int(fired["pixels"])
-            trigger_pixel[fired["pixel_list"]] = True
+            self._mark(trigger_pixel, fired["pixel_list"], image.tel_id)
         assert self._images is not None
-        self._images.append(
+        self._images.add(
             {
-                "event_index": [image.event_index],
-                "tel_id": [image.tel_id],
-                "calibration_index": [calibration],
-                "pointing_alt": [image.pointing_alt],
-                "pointing_az": [image.pointing_az],
-                "trigger_time_ns": [image.trigger_time_ns],
-                "n_trigger_pixels": [n_trigger_pixels],
-                "trigger_type": [image.trigger_type],
-                "trigger_pixel": trigger_pixel[np.newaxis],
-                counts.name: counts.values[np.newaxis],
+                "event_index": image.event_index,
+                "tel_id": image.tel_id,
+                "calibration_index": calibration,
+                "pointing_alt": image.pointing_alt,
+                "pointing_az": image.pointing_az,
+                "trigger_time_ns": image.trigger_time_ns,
+                "n_trigger_pixels": n_trigger_pixels,
+                "trigger_type": image.trigger_type,
+                "trigger_pixel": trigger_pixel,
+                counts.name: counts.values,
             }
         )
         self._append_truth(image)
         self.n_images += 1
         return True
 
+    def flush(self) -> None:
+        """Give the last images to the store; to be called once, after the last event."""
+        for rows in (self._images, self._truth):
+            if rows is not None:
+                rows.flush()
+
+    def _mark(self, trigger_pixel: NDArray[np.bool_], fired: NDArray[Any], tel_id: int) -> None:
+        if len(fired) and not 0 <= int(fired.min()) <= int(fired.max()) < len(trigger_pixel):
+            self._report(
+                f"The trigger of telescope {tel_id} in {self._path}, {self.place}, names pixels "
+                f"that its camera of {len(trigger_pixel)} pixels does not have",
+                "copy the file again",
+            )
+            fired = fired[(fired >= 0) & (fired < len(trigger_pixel))]
+        trigger_pixel[fired] = True
+
     def _append_truth(self, image: Image) -> None:
         if self._truth is None:
             return
         row: dict[str, Any] = {
-            "event_index": [image.event_index],
-            "tel_id": [image.tel_id],
-            "true_image_sum": [image.true_image_sum],
-            "true_impact_distance": [image.true_impact_distance],
+            "event_index": image.event_index,
+            "tel_id": image.tel_id,
+            "true_image_sum": image.true_image_sum,
+            "true_impact_distance": image.true_impact_distance,
         }
         if self._true_images:
-            true_image = image.true_image
-            if true_image is None:
-                true_image = np.full(self.camera.geometry.n_pixels, -1, dtype=np.int32)
-            row["true_image"] = np.asarray(true_image, dtype=np.int32)[np.newaxis]
-        self._truth.append(row)
+            row["true_image"] = (
+                self._no_true_image if image.true_image is None else image.true_image
+            )
+        self._truth.add(row)
 
     def _make_tables(self, counts: Counts, n_samples: int, has_true_image: bool) -> None:
         self.n_samples, self._counts_name = n_samples, counts.name
@@ -221,7 +239,8 @@ class CameraTables:
             "pixel": geometry.n_pixels,
             "sample": n_samples,
         }
-        self._images = self._writer.table(
+        self._images = RowBlock(
+            self._writer,
             f"dl0/image/{name}",
             [
                 "event_index",
@@ -243,8 +262,12 @@ class CameraTables:
         self._true_images = self._true_images or has_true_image
         if self._true_images:
             columns.append("true_image")
-        self._truth = self._writer.table(
-            f"simulation/image/{name}", columns, sizes=sizes, rows_per_chunk=self._rows_per_chunk
+        self._truth = RowBlock(
+            self._writer,
+            f"simulation/image/{name}",
+            columns,
+            sizes=sizes,
+            rows_per_chunk=self._rows_per_chunk,
         )
 
     def _write_constants(
