@@ -5,9 +5,12 @@
 """
 
 import hashlib
+import itertools
+import json
+import math
 import os
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,8 +19,9 @@ from numpy.typing import NDArray
 
 from astri_gpu.errors import AstriError
 from astri_gpu.schema import SCHEMA_VERSION
+from astri_gpu.store_chunks import missing_chunks
 from astri_gpu.store_disk import codec_pipeline, disk_errors
-from astri_gpu.store_writer import StoreWriter, TableWriter, create
+from astri_gpu.store_writer import COMPLETE, StoreWriter, TableWriter, create
 
 if TYPE_CHECKING:
     import zarr
@@ -31,6 +35,12 @@ __all__ = [
     "fingerprint",
     "open_store",
 ]
+
+
+_LOST = (
+    "{path} in the store {store} has lost its file {file} (it was removed, or the disk was taken "
+    "away): make the store again or bring it back."
+)
 
 
 class Store:
@@ -99,8 +109,18 @@ class Store:
             self._arrays[path] = found
         return self._arrays[path]
 
-    def read(self, path: str, start: int | None = None, stop: int | None = None) -> NDArray[Any]:
+    def read(
+        self,
+        path: str,
+        start: int | None = None,
+        stop: int | None = None,
+        *,
+        out: NDArray[Any] | None = None,
+    ) -> NDArray[Any]:
         """Return the rows from `start` to `stop` of an array (all of them if left out).
+
+        They are put into `out` where it is given, an array of just their shape and type: new
+        memory for every shard costs a tenth of the decoding.
 
         Raises
         ------
@@ -109,12 +129,39 @@ class Store:
         """
         array = self.array(path)
         try:
-            return np.asarray(array[start:stop])
+            values = _into(array, slice(start, stop), out)
         except Exception as error:  # the codecs raise whatever they like on damaged bytes
+            self._check_chunks(path, array, start, stop)
             raise AstriError(
                 f"{path} in the store {self.path} cannot be read ({error}): the store is damaged, "
                 "make it again."
             ) from error
+        self._check_chunks(path, array, start, stop)
+        return values
+
+    def _check_chunks(
+        self, path: str, array: "zarr.Array", start: int | None, stop: int | None
+    ) -> None:
+        """Refuse rows whose file has gone, because Zarr reads a missing chunk as zeros.
+
+        To be called after the reading: a file that is there then was there before.
+        """
+        folder = self.path / path.strip("/")
+        first, last, _ = slice(start, stop).indices(array.shape[0])
+        step = (array.shards or array.chunks)[0]
+        lost = [] if (folder / "zarr.json").is_file() else ["zarr.json"]
+        if self.attrs.get(COMPLETE) and first < last and 0 not in array.shape:
+            tail = [
+                range(math.ceil(length / size))
+                for length, size in zip(
+                    array.shape[1:], (array.shards or array.chunks)[1:], strict=True
+                )
+            ]
+            rows = range(first // step, (last - 1) // step + 1)
+            names = ("/".join(map(str, ("c", *index))) for index in itertools.product(rows, *tail))
+            lost += [name for name in names if not (folder / name).is_file()]
+        if lost:
+            raise AstriError(_LOST.format(path=path, store=self.path, file=lost[0]))
 
     def read_table(
         self,
@@ -160,10 +207,24 @@ class Store:
             with codec_pipeline():
                 return self._root[path.strip("/")]
         except KeyError:
+            if not (self.path / "zarr.json").is_file():
+                raise AstriError(
+                    f"The store {self.path} has gone (it was removed or renamed, or its disk taken "
+                    "away): bring it back and run again."
+                ) from None
             raise AstriError(
                 f"The store {self.path} has no '{path}'; its top groups are "
                 f"{', '.join(sorted(self._root.group_keys())) or 'missing'}."
             ) from None
+
+
+def _into(array: "zarr.Array", rows: slice, out: NDArray[Any] | None) -> NDArray[Any]:
+    if out is None:
+        return np.asarray(array[rows])
+    from zarr.buffer.cpu import NDBuffer
+
+    array.get_basic_selection((rows,), out=NDBuffer.from_numpy_array(out))
+    return out
 
 
 def open_store(path: str | Path) -> Store:
@@ -179,6 +240,11 @@ def open_store(path: str | Path) -> Store:
     path = Path(path)
     if path.suffix == ".partial" or not path.exists():
         partial = path.with_name(path.name + ".partial")
+        if path.with_name(path.name + ".replaced").exists():
+            raise AstriError(
+                f"The store {path} was being replaced when its run was killed: run that stage "
+                f"again (until then the earlier store is {path}.replaced)."
+            )
         if path.suffix == ".partial" or partial.exists():
             raise AstriError(
                 f"The store {path} is unfinished (its run was killed or is still going on): "
@@ -234,14 +300,46 @@ def copy_group(
     parent = path.rpartition("/")[0]
     if parent:
         writer.require_group(parent)
+    if not source.attrs.get(COMPLETE):
+        writer.attrs[COMPLETE] = False
     top = source.path / path
+    arrays: list[str] = []
     with disk_errors(writer.path):
-        for folder, folders, files in os.walk(top):
+        for folder, folders, files in os.walk(top, onerror=_lost(source)):
             folders[:] = [name for name in folders if name not in exclude]
-            target = writer.partial / path / Path(folder).relative_to(top)
+            inside = Path(path) / Path(folder).relative_to(top)
+            target = writer.partial / inside
             target.mkdir(exist_ok=True)
             for name in files:
-                shutil.copyfile(Path(folder) / name, target / name)
+                try:
+                    shutil.copyfile(Path(folder) / name, target / name)
+                except FileNotFoundError as error:
+                    if not (Path(folder) / name).exists():
+                        _lost(source)(error)
+                    raise
+            if "zarr.json" in files and _is_array(target):
+                arrays.append(inside.as_posix())
+    for array in arrays:
+        writer.expect(array)
+        lost = missing_chunks(source.path / array) if source.attrs.get(COMPLETE) else []
+        if lost:
+            raise AstriError(_LOST.format(path=array, store=source.path, file=lost[0]))
+
+
+def _lost(store: Store) -> Callable[[OSError], None]:
+    """Return a function that says what was not found in a store."""
+
+    def complain(error: OSError) -> None:
+        raise AstriError(
+            f"The store {store.path} has lost {error.filename or 'files'} while it was read "
+            f"({error.strerror}): bring it back and run again."
+        ) from error
+
+    return complain
+
+
+def _is_array(folder: Path) -> bool:
+    return bool(json.loads((folder / "zarr.json").read_bytes()).get("node_type") == "array")
 
 
 def fingerprint(path: str | Path) -> str:

@@ -6,6 +6,7 @@ import importlib.util
 import math
 import os
 import re
+import threading
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,19 +20,55 @@ __all__ = ["codec_pipeline", "disk_errors", "json_ready", "sync", "sync_tree"]
 
 SYNC_THREADS = 16
 
-DISK_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+PLAIN_PIPELINE = "zarr.core.codec_pipeline.BatchedCodecPipeline"
+# Zarr keeps the choice of codecs in one place for all threads.
+_PIPELINE_LOCK = threading.RLock()
+
+_FULL = (
+    "The disk holding {path} is full ({reason}): free space or choose another output; nothing was "
+    "left behind."
+)
+_READ_ONLY = (
+    "The disk holding {path} is read-only ({reason}): choose another output; nothing was left "
+    "behind."
+)
+_FORBIDDEN = (
+    "{path} must not be written ({reason}): change the permissions of its folder or choose another "
+    "output."
+)
+_GONE = (
+    "What was written for {path} has gone ({reason}): its folder was removed or renamed, or its "
+    "disk taken away, while this run was writing it; run again."
+)
+_BROKEN = (
+    "The disk holding {path} does not answer as it should ({reason}): look at the disk or the "
+    "network, then run again."
+)
+WRITING_ONLY = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS)
+# What to say for a number of the system.
+DISK_STATES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EFBIG), _FULL),
+    errno.EROFS: _READ_ONLY,
+    **dict.fromkeys((errno.EACCES, errno.EPERM), _FORBIDDEN),
+    **dict.fromkeys((errno.ENOENT, errno.ENOTDIR, errno.ESTALE), _GONE),
+    **dict.fromkeys(
+        (errno.EIO, errno.ENXIO, errno.ENODEV, errno.ENOTCONN, errno.EHOSTDOWN), _BROKEN
+    ),
+}
 
 
-def codec_pipeline() -> contextlib.AbstractContextManager[Any]:
-    """Return a context in which arrays are opened with the `zarrs` codecs, where installed.
+@contextlib.contextmanager
+def codec_pipeline() -> Iterator[None]:
+    """Give a context in which arrays are opened with the `zarrs` codecs, where installed.
 
     They decode a shard on all cores; without them zarr-python's own pipeline reads the same files.
     """
     import zarr
 
-    if importlib.util.find_spec("zarrs") is None:
-        return contextlib.nullcontext()
-    return zarr.config.set({"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"})
+    fast = importlib.util.find_spec("zarrs") is not None
+    pipeline = "zarrs.ZarrsCodecPipeline" if fast else PLAIN_PIPELINE
+    with _PIPELINE_LOCK, zarr.config.set({"codec_pipeline.path": pipeline}):
+        yield
 
 
 def json_ready(value: Any) -> Any:
@@ -53,13 +90,15 @@ def json_ready(value: Any) -> Any:
     return str(value)
 
 
-def _disk_errno(error: BaseException | None) -> int | None:
-    """Return the number of the disk error behind `error`; the Rust codecs only have it as text."""
+def _errno(error: BaseException | None, path: Path) -> int | None:
+    """Return the number of the system error behind `error`; the Rust codecs have it as text."""
     while error is not None:
-        if isinstance(error, OSError) and error.errno in DISK_ERRORS:
-            return error.errno
+        if isinstance(error, OSError) and error.errno in DISK_STATES:
+            # A full disk names no file; a missing one may be a file that was to be read.
+            own = error.filename is None or str(error.filename).startswith(str(path))
+            return error.errno if own or error.errno in WRITING_ONLY else None
         found = re.search(r"os error (\d+)", str(error))
-        if found and int(found.group(1)) in DISK_ERRORS:
+        if found and int(found.group(1)) in DISK_STATES:
             return int(found.group(1))
         error = error.__cause__ or error.__context__
     return None
@@ -67,7 +106,7 @@ def _disk_errno(error: BaseException | None) -> int | None:
 
 @contextlib.contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
-    """Turn a full, read-only or limited disk into one sentence.
+    """Turn a disk that is full, read-only or gone while `path` is written into a sentence.
 
     Raises
     ------
@@ -79,13 +118,11 @@ def disk_errors(path: Path) -> Iterator[None]:
     except AstriError:
         raise
     except Exception as error:
-        number = _disk_errno(error)
+        number = _errno(error, path)
         if number is None:
             raise
-        state = "is read-only" if number == errno.EROFS else "is full"
         raise AstriError(
-            f"The disk holding {path} {state} ({os.strerror(number)}): free space or choose "
-            "another output; nothing was left behind."
+            DISK_STATES[number].format(path=path, reason=os.strerror(number))
         ) from error
 
 

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,20 +11,30 @@ from numpy.typing import NDArray
 from astri_gpu.errors import AstriError
 from astri_gpu.schema import Column
 
-__all__ = ["ROWS_PER_CHUNK", "ColumnWriter", "TableWriter"]
+__all__ = ["ROWS_PER_CHUNK", "ColumnWriter", "Growing", "TableWriter"]
 
 ROWS_PER_CHUNK = 1024
 """Images in a chunk, the batch of one device call."""
 
 NARROW_CHUNK_ROWS = 65_536
-"""Columns without pixels are read whole: few large chunks, no shards."""
+"""Columns without pixels: few large chunks, no shards."""
 
-MAX_CHUNK_BYTES = 32 << 20
+MAX_CHUNK_BYTES = 12 << 20
 MAX_SHARD_BYTES = 64 << 20
 MAX_CHUNKS_PER_SHARD = 8
 
-NewArray = Callable[..., Any]
+MakeArray = Callable[[int, int | None], "Growing"]
 Guard = Callable[[], AbstractContextManager[None]]
+
+
+class Growing(Protocol):
+    """An array that takes rows at its end, in whole blocks but for the last."""
+
+    def append(self, rows: NDArray[Any]) -> None:
+        """Write rows of shape (row, ...)."""
+
+    def close(self) -> None:
+        """Finish the array; no rows come any more."""
 
 
 def _layout(row_bytes: int, rows_per_chunk: int) -> tuple[int, int]:
@@ -39,21 +49,19 @@ def _layout(row_bytes: int, rows_per_chunk: int) -> tuple[int, int]:
 class ColumnWriter:
     """One growing array, written in whole shards (or whole chunks where it has no shards).
 
-    `new_array` makes the Zarr array at the first write, `guard` gives a context for every write.
+    `make` makes the array of (chunk, shard or None) rows at the first write.
     """
 
     def __init__(
         self,
-        new_array: NewArray,
-        guard: Guard,
-        path: str,
+        make: MakeArray,
         entry: Column,
         tail: tuple[int, ...],
         dtype: str,
     ) -> None:
         self.entry, self.tail, self.dtype = entry, tail, np.dtype(dtype)
-        self._new_array, self._guard, self._path = new_array, guard, path
-        self._array: Any = None
+        self._make = make
+        self._array: Growing | None = None
         self._buffer: NDArray[Any] | None = None
         self._filled = 0
         self.n_rows = 0
@@ -90,24 +98,16 @@ class ColumnWriter:
             self.chunk = max(1, min(self.chunk, self._filled or self.chunk))
             self.block = self.chunk * max(1, math.ceil(self._filled / self.chunk))
         rest = np.empty((0, *self.tail), self.dtype)
-        self._flush(rest if self._buffer is None else self._buffer[: self._filled])
+        array = self._flush(rest if self._buffer is None else self._buffer[: self._filled])
+        array.close()
         self._buffer, self._filled = None, 0
 
-    def _flush(self, rows: NDArray[Any]) -> None:
+    def _flush(self, rows: NDArray[Any]) -> Growing:
         if self._array is None:
-            self._array = self._new_array(
-                self._path,
-                self.entry,
-                (0, *self.tail),
-                self.dtype,
-                chunks=(self.chunk, *self.tail),
-                shards=(self.block, *self.tail) if self.sharded else None,
-            )
+            self._array = self._make(self.chunk, self.block if self.sharded else None)
         if len(rows):
-            done = self._array.shape[0]
-            with self._guard():
-                self._array.resize((done + len(rows), *self.tail))
-                self._array[done:] = np.ascontiguousarray(rows, dtype=self.dtype)
+            self._array.append(np.ascontiguousarray(rows, dtype=self.dtype))
+        return self._array
 
 
 class TableWriter:
@@ -116,9 +116,13 @@ class TableWriter:
     Make it with `StoreWriter.table`. It is to be used by one thread at a time.
     """
 
-    def __init__(self, path: str, columns: dict[str, ColumnWriter], rows_per_chunk: int) -> None:
+    def __init__(
+        self, path: str, columns: dict[str, ColumnWriter], rows_per_chunk: int, guard: Guard
+    ) -> None:
         self.path = path
         self._columns = columns
+        self._guard = guard  # a context for all writing
+        self._closed = False
         wide = [entry for entry in columns.values() if "pixel" in entry.entry.dims]
         if wide:
             chunk, block = _layout(max(entry.row_bytes for entry in wide), rows_per_chunk)
@@ -157,10 +161,17 @@ class TableWriter:
                 raise AstriError(
                     f"{self.path}/{name} holds {target.dtype}, not {values.dtype} values."
                 )
-        for name, values in arrays.items():
-            self._columns[name].append(values)
+        if self._closed:
+            raise AstriError(f"The table {self.path} is closed and takes no more rows.")
+        with self._guard():
+            for name, values in arrays.items():
+                self._columns[name].append(values)
 
     def close(self) -> None:
         """Write what is still in memory; `StoreWriter` does it for all its tables."""
-        for entry in self._columns.values():
-            entry.close()
+        if self._closed:
+            return
+        self._closed = True
+        with self._guard():
+            for entry in self._columns.values():
+                entry.close()

@@ -1,13 +1,11 @@
 """Writing a production store: a Zarr directory that appears under its name only when complete.
 
-Everything goes into ``<path>.partial``. A clean exit flushes, syncs and renames it; an error
-removes it; a killed run leaves it for the next run to clear away. The finished store is never
-touched again.
+Everything goes into ``<path>.partial``, which is locked. A clean exit flushes, syncs and renames
+it; an error removes it; a killed run leaves it for the next run to clear away. The finished store
+is never touched again.
 """
 
-import fcntl
-import logging
-import os
+import functools
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
@@ -19,12 +17,18 @@ import numpy as np
 
 from astri_gpu.errors import AstriError, UsageError
 from astri_gpu.schema import SCHEMA_VERSION, Column, column
-from astri_gpu.store_disk import codec_pipeline, disk_errors, json_ready, sync, sync_tree
-from astri_gpu.store_table import ROWS_PER_CHUNK, ColumnWriter, TableWriter
+from astri_gpu.store_chunks import (
+    ChunkedArray,
+    missing_chunks,
+)
+from astri_gpu.store_disk import disk_errors, json_ready, sync, sync_tree
+from astri_gpu.store_lock import OutputLock
+from astri_gpu.store_table import ROWS_PER_CHUNK, ColumnWriter, Growing, TableWriter
 
-__all__ = ["StoreWriter", "TableWriter", "create"]
+__all__ = ["COMPLETE", "StoreWriter", "TableWriter", "create"]
 
-logger = logging.getLogger(__name__)
+COMPLETE = "every_chunk_is_a_file"
+"""Root attribute: a chunk without a file was lost (elsewhere it may have been all zero)."""
 
 
 class StoreWriter:
@@ -40,12 +44,14 @@ class StoreWriter:
 
     def __init__(self, path: Path, overwrite: bool, attrs: Mapping[str, Any]) -> None:
         self.path = path
-        self.attrs: dict[str, Any] = {"schema_version": SCHEMA_VERSION, **attrs}
-        self.partial = path.with_name(path.name + ".partial")
+        self.attrs: dict[str, Any] = {"schema_version": SCHEMA_VERSION, COMPLETE: True, **attrs}
+        self._lock = OutputLock(path)
+        self.partial = self._lock.partial
         self._replaced = path.with_name(path.name + ".replaced")
         self._overwrite = overwrite
         self._tables: dict[str, TableWriter] = {}
-        self._lock = -1
+        self._groups: set[str] = set()
+        self._arrays: set[str] = set()
         self._root: Any = None
 
     def __enter__(self) -> "StoreWriter":
@@ -55,16 +61,18 @@ class StoreWriter:
         try:
             with disk_errors(self.path):
                 self.path.parent.mkdir(parents=True, exist_ok=True)
-                self._take_partial()
+                self._lock.acquire()
+                self._recover()
+                self._check_target()  # a run that held the lock until now may have made it
                 self._root = zarr.open_group(self.partial, mode="a", zarr_format=3)
         except OSError as error:
-            self._discard()
+            self._lock.release()
             raise AstriError(
                 f"The output {self.path} cannot be written ({error.strerror or error}): choose "
                 "another place or change its permissions."
             ) from error
         except BaseException:
-            self._discard()
+            self._lock.release()
             raise
         return self
 
@@ -79,7 +87,7 @@ class StoreWriter:
                 with disk_errors(self.path):
                     self._commit()
         finally:
-            self._discard()
+            self._lock.release()
 
     def table(
         self,
@@ -115,16 +123,11 @@ class StoreWriter:
         made = {}
         for name in columns:
             entry = column(path, name)
-            tail = self._tail(path, entry, sizes)
-            made[name] = ColumnWriter(
-                self.new_array,
-                lambda: disk_errors(self.path),
-                f"{path}/{name}",
-                entry,
-                tail,
-                (dtypes or {}).get(name, entry.dtype),
-            )
-        self._tables[path] = TableWriter(path, made, rows_per_chunk or ROWS_PER_CHUNK)
+            tail, dtype = self._tail(path, entry, sizes), (dtypes or {}).get(name, entry.dtype)
+            make = functools.partial(self._grow, f"{path}/{name}", entry, tail, np.dtype(dtype))
+            made[name] = ColumnWriter(make, entry, tail, dtype)
+        rows = rows_per_chunk or ROWS_PER_CHUNK
+        self._tables[path] = TableWriter(path, made, rows, lambda: disk_errors(self.path))
         return self._tables[path]
 
     def write(self, path: str, name: str, data: Any, *, dtype: str | None = None) -> None:
@@ -141,11 +144,11 @@ class StoreWriter:
             raise AstriError(
                 f"{path}/{name} has the dimensions {entry.dims}, but its data are {values.shape}."
             )
-        shape = tuple(max(1, length) for length in values.shape)
-        array = self.new_array(f"{path}/{name}", entry, values.shape, values.dtype, chunks=shape)
-        if values.size:
-            with disk_errors(self.path):
-                array[...] = values
+        chunk = max(1, len(values))
+        with disk_errors(self.path):
+            array = self._grow(f"{path}/{name}", entry, values.shape[1:], values.dtype, chunk)
+            array.append(values)
+            array.close()
 
     def set_attrs(self, path: str, attrs: Mapping[str, Any]) -> None:
         """Add attributes to a group ("" = the root, written at the very end)."""
@@ -160,38 +163,26 @@ class StoreWriter:
         with disk_errors(self.path):
             return self._root.require_group(path)
 
-    def new_array(
+    def expect(self, array: str) -> None:
+        """Remember an array that came into the store by another way than this class."""
+        self._arrays.add(array)
+
+    def _grow(
         self,
         path: str,
         entry: Column,
-        shape: tuple[int, ...],
+        tail: tuple[int, ...],
         dtype: np.dtype[Any],
-        *,
-        chunks: tuple[int, ...],
-        shards: tuple[int, ...] | None = None,
-    ) -> Any:
-        """Return a new Zarr array with the codec, dimension names, unit and description set."""
-        from zarr.codecs import BloscCodec
-
-        group, _, name = path.rpartition("/")
-        attrs = {"units": entry.unit, "description": entry.description}
-        if entry.astri:
-            attrs["astri_name"] = entry.astri
-        # Bitshuffle packs the few noisy bits of ADC counts; LZ4 then decodes fastest of all that
-        # reach the same ratio (zstd gains 10 % in size and halves the rate).
-        blosc = BloscCodec(cname="lz4", clevel=5, shuffle="bitshuffle", typesize=dtype.itemsize)
-        with disk_errors(self.path), codec_pipeline():
-            return self.require_group(group).create_array(
-                name,
-                shape=shape,
-                dtype=dtype.newbyteorder("="),
-                chunks=chunks,
-                shards=shards,
-                compressors=blosc,
-                fill_value=np.zeros((), dtype)[()],
-                dimension_names=entry.dims,
-                attributes=attrs,
-            )
+        chunk: int,
+        shard: int | None = None,
+    ) -> Growing:
+        """Return a new array of no rows, with the codec, dimension names, unit and description."""
+        group = path.rpartition("/")[0]
+        if group not in self._groups:
+            self.require_group(group)
+            self._groups.add(group)
+        self._arrays.add(path)
+        return ChunkedArray(self.partial / path, entry, tail, dtype, chunk, shard)
 
     @staticmethod
     def _tail(path: str, entry: Column, sizes: Mapping[str, int]) -> tuple[int, ...]:
@@ -201,9 +192,7 @@ class StoreWriter:
         return tuple(int(sizes[name]) for name in entry.dims[1:])
 
     def _check_target(self) -> None:
-        if not self.path.exists() and self._replaced.exists():
-            # A run was killed between its last two renames: the earlier store is still good.
-            self._replaced.rename(self.path)
+        """Refuse an output that exists, unless it is a store that may be replaced."""
         if not self.path.exists():
             return
         if not self._overwrite:
@@ -217,26 +206,14 @@ class StoreWriter:
                 "replace it: choose another output."
             )
 
-    def _take_partial(self) -> None:
-        existed = self.partial.exists()
-        self.partial.mkdir(exist_ok=True)
-        self._lock = os.open(self.partial, os.O_RDONLY)
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(self._lock)
-            self._lock = -1
-            raise UsageError(
-                f"Another run is writing {self.path} at this moment: wait for it or choose "
-                "another output."
-            ) from None
-        if existed:
-            logger.warning("Removing %s, left by a run that was killed", self.partial)
-            for entry in self.partial.iterdir():
-                if entry.is_dir():
-                    shutil.rmtree(entry)
-                else:
-                    entry.unlink()
+    def _recover(self) -> None:
+        """Finish what a run left that was killed while it replaced the output."""
+        if not self._replaced.exists():
+            return
+        if self.path.exists():
+            shutil.rmtree(self._replaced)  # it was killed after its last rename
+        else:
+            self._replaced.rename(self.path)  # and between the two: the earlier store is good
 
     def _commit(self) -> None:
         for table in self._tables.values():
@@ -244,12 +221,27 @@ class StoreWriter:
         self._root.update_attributes(json_ready(self.attrs))
         self._consolidate()
         sync_tree(self.partial)
+        self._check_complete()
         if self.path.exists():
             self.path.rename(self._replaced)
         self.partial.rename(self.path)
         sync(self.path.parent)
         if self._replaced.exists():
             shutil.rmtree(self._replaced)
+
+    def _check_complete(self) -> None:
+        """Refuse to finish a store from which somebody took something away."""
+        lost = [] if self._lock.holds() else [str(self.partial)]
+        for array in sorted(self._arrays) if self.attrs.get(COMPLETE) and not lost else ():
+            try:
+                lost += [f"{array}/{chunk}" for chunk in missing_chunks(self.partial / array)]
+            except (OSError, ValueError):
+                lost.append(array)
+        if lost:
+            raise AstriError(
+                f"What was written for {self.path} has gone ({lost[0]}): its folder was removed "
+                "or renamed while this run was writing it; run again."
+            )
 
     def _consolidate(self) -> None:
         """Put a copy of all metadata into the root: xarray then opens the store in one read."""
@@ -259,13 +251,6 @@ class StoreWriter:
             # The copy is not in the Zarr v3 specification yet; readers that do not know it skip it.
             warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
             zarr.consolidate_metadata(self._root.store, zarr_format=3)
-
-    def _discard(self) -> None:
-        """Remove the unfinished store if it is ours (after a commit it has another name)."""
-        if self._lock >= 0:
-            shutil.rmtree(self.partial, ignore_errors=True)
-            os.close(self._lock)
-            self._lock = -1
 
 
 def create(path: str | Path, *, overwrite: bool = False, attrs: Mapping[str, Any]) -> StoreWriter:

@@ -93,7 +93,7 @@ def test_big_rows_get_chunks_of_bounded_size(tmp_path):
         )
         table.append({"waveform": np.ones((200, 2, 1855, 40), np.uint16)})
     array = open_store(tmp_path / "a.zarr").array("dl0/image/LSTCam/waveform")
-    assert array.chunks[0] == 64
+    assert array.chunks[0] == 32
     assert array.shards[0] == 128
 
 

@@ -1,15 +1,25 @@
 """The first half of `process`: images of one camera from ADC counts to parameters (DL1b)."""
 
+import contextlib
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from astri_gpu.backend import Backend
-from astri_gpu.batch import Batch, WriteBehind, read_ahead, read_batches
+from astri_gpu.batch import (
+    Batch,
+    ColumnReader,
+    ImageSource,
+    WriteBehind,
+    image_source,
+    read_ahead,
+    read_blocks,
+)
+from astri_gpu.batch_flow import BatchFlow
 from astri_gpu.errors import AstriError
 from astri_gpu.instrument import CameraDescription
 from astri_gpu.kernels.image_types import (
@@ -27,9 +37,20 @@ from astri_gpu.store import Store, StoreWriter
 if TYPE_CHECKING:
     from astri_gpu.config import ProcessConfig
 
-__all__ = ["calibration_arrays", "camera_arrays", "image_settings", "process_images"]
+__all__ = [
+    "PIXEL_COLUMNS",
+    "batch_rows",
+    "calibration_arrays",
+    "camera_arrays",
+    "image_settings",
+    "no_calibration",
+    "process_images",
+]
+
+Rows = dict[str, NDArray[Any]]
 
 SHOWER_EVENT = 32  # CTAO event type SUBARRAY
+BLOCKS_AHEAD = 1  # decoded shards that wait, besides the one in use and the one in the making
 ROWS_WAITING = 64  # batches of parameters between computing and writing
 PIXEL_COLUMNS = ("charge", "peak_time", "mask")
 
@@ -103,6 +124,12 @@ def calibration_arrays(
     )
 
 
+def no_calibration(camera: CameraDescription) -> CalibrationArrays:
+    """Return what stands for the constants of a camera whose charges are known: one empty row."""
+    table = np.zeros((1, 1, camera.geometry.n_pixels), dtype=np.float32)
+    return CalibrationArrays(table, table, table, table, table == 0, np.ones(1))
+
+
 def _check_telescopes(
     store: Store,
     name: str,
@@ -128,78 +155,122 @@ def process_images(
     backend: Backend,
     config: "ProcessConfig",
     shown: Progress,
-    constants: dict[str, NDArray[Any]],
+    constants: dict[str, NDArray[Any]] | None,
+    also: Callable[[Rows], None] | None = None,
 ) -> int:
     """Write ``dl1/image/<camera>`` of one camera; return the number of images.
 
-    `constants` is the table monitoring/camera that the images refer to. Reading, computing and
-    writing overlap: each has a thread.
+    Reading, computing and writing overlap: each has a thread, and as many batches are in flight as
+    the backend asks for.
+
+    Parameters
+    ----------
+    store, writer
+        Where the images come from and where their parameters go.
+    name, camera
+        Group of the images, and its camera.
+    backend, config
+        What computes, and how.
+    shown
+        Counts the images.
+    constants
+        The table monitoring/camera that the images refer to; None where charges are known.
+    also
+        Is given the rows too, all columns by name, in order, in a thread of its own.
 
     Raises
     ------
     AstriError
-        With a dead telescope, or when a batch holds NaN.
+        With a dead telescope, damaged images, or when the memory is too small for half a batch.
     """
-    calibration, tel_of_row = calibration_arrays(constants, camera, config)
-    _check_telescopes(store, name, calibration, tel_of_row, config)
-    path = f"dl0/image/{name}"
-    has_samples = f"{path}/waveform" in store
-    counts = store.array(f"{path}/{'waveform' if has_samples else 'adc'}")
+    if constants is None:
+        calibration = no_calibration(camera)
+    else:
+        calibration, tel_of_row = calibration_arrays(constants, camera, config)
+        _check_telescopes(store, name, calibration, tel_of_row, config)
+    source = image_source(store, name)
     chain = backend.image_chain(
         camera_arrays(camera, config),
         calibration,
         image_settings(camera, config),
-        n_samples=counts.shape[3] if has_samples else 0,
-        adc_dtype=counts.dtype,
+        n_samples=source.n_samples,
+        adc_dtype=source.dtype,
         dense=config.images,
     )
-    event_type = store.read("dl0/event/event_type")
-    excluded = np.asarray(config.exclude_telescopes, dtype=np.uint16)
+    flow = BatchFlow(
+        chain,
+        backend,
+        size=batch_rows(config.batch_size, backend, source),
+        is_shower=_ShowerImages(store, config.exclude_telescopes),
+        name=f"{source.path} of {store.path}",
+    )
     columns = ["event_index", "tel_id", *COLUMNS, *(PIXEL_COLUMNS if config.images else ())]
     table = writer.table(f"dl1/image/{name}", columns, sizes={"pixel": camera.geometry.n_pixels})
-
-    def write(rows: dict[str, NDArray[Any]]) -> None:
-        table.append(rows)
-
-    batch_size = min(config.batch_size, backend.batch_limit or config.batch_size)
-    batches = read_batches(store, name, batch_size, fixed_shape=backend.fixed_shape)
     # All columns reach the end of a chunk with the same batch: a queue of rows (small without
     # pixels) keeps the loops busy while that chunk is compressed.
     depth = 2 if config.images else ROWS_WAITING
-    with WriteBehind(write, depth) as write_behind:
-        for rows in _rows(read_ahead(batches), chain, event_type, excluded, backend, config.images):
-            write_behind(rows)
-            shown.advance(len(rows["tel_id"]))
+    excluded = np.asarray(config.exclude_telescopes, dtype=np.uint16)
+    blocks = read_ahead(read_blocks(store, name), depth=BLOCKS_AHEAD)
+    with (
+        contextlib.closing(blocks),
+        WriteBehind(table.append, depth) as write,
+        WriteBehind(also or _ignore, ROWS_WAITING) as hand_over,
+    ):
+        for batch, result in flow(blocks):
+            rows = _rows(batch, result, excluded, config.images)
+            write(rows)
+            if also:
+                hand_over(rows)
+            shown.advance(batch.n_valid)
     table.close()
     return table.n_rows
 
 
-def _rows(
-    batches: Iterator[Batch],
-    chain: Any,
-    event_type: NDArray[np.uint8],
-    excluded: NDArray[np.uint16],
-    backend: Backend,
-    images: bool,
-) -> Iterator[dict[str, NDArray[Any]]]:
-    """Yield the finished rows of each batch."""
-    for batch in batches:
-        is_excluded = np.isin(batch.tel_id, excluded)
-        is_shower = (event_type[batch.event_index] == SHOWER_EVENT) & ~is_excluded
-        is_shower[batch.n_valid :] = False
-        result: ImageResult = chain(batch.adc, batch.calibration_index, is_shower)
+def batch_rows(wanted: int | None, backend: Backend, source: ImageSource) -> int:
+    """Return the images in one batch: what is wanted, or what the device and the store suggest.
+
+    Devices get whole shards, because every call to them costs some time; loops on the CPU are
+    happy with a chunk.
+    """
+    fits = backend.batch_for(source.image_bytes)
+    automatic = source.shard if fits else source.chunk
+    limits = [source.shard, wanted or automatic, backend.batch_limit, None if wanted else fits]
+    return max(1, min(limit for limit in limits if limit))
+
+
+class _ShowerImages:
+    """Which images of a batch are of showers and to be cleaned."""
+
+    def __init__(self, store: Store, exclude: Sequence[int]) -> None:
+        self._events = ColumnReader(store, "dl0/event", ["event_type"])
+        self._excluded = np.asarray(exclude, dtype=np.uint16)
+
+    def __call__(self, batch: Batch) -> NDArray[np.bool_]:
         valid = slice(0, batch.n_valid)
-        rows: dict[str, NDArray[Any]] = {
-            "event_index": batch.event_index[valid],
-            "tel_id": batch.tel_id[valid],
-        }
-        for name in COLUMNS:
-            dtype = np.int32 if name in COUNT_COLUMNS else np.float32
-            rows[name] = backend.to_host(result.columns[name])[valid].astype(dtype, copy=False)
-        flags = rows["image_flags"].astype(np.uint32)
-        flags[is_excluded[valid]] = FLAG_EXCLUDED
-        rows["image_flags"] = flags
-        if images:
-            for name in PIXEL_COLUMNS:
-                rows[name] = backend.to_host(getattr(result, name))[valid]
-        yield rows
+        event_type = self._events.take(batch.event_index[valid])["event_type"]
+        wanted = np.zeros(len(batch.tel_id), dtype=np.bool_)  # padding is no shower
+        wanted[valid] = event_type == SHOWER_EVENT
+        if len(self._excluded):
+            wanted &= ~np.isin(batch.tel_id, self._excluded)
+        return wanted
+
+
+def _rows(batch: Batch, result: ImageResult, excluded: NDArray[np.uint16], images: bool) -> Rows:
+    """Return the finished rows of a batch by the names of their columns."""
+    valid = slice(0, batch.n_valid)
+    rows: Rows = {"event_index": batch.event_index[valid], "tel_id": batch.tel_id[valid]}
+    for name in COLUMNS:
+        dtype = np.int32 if name in COUNT_COLUMNS else np.float32
+        rows[name] = result.columns[name][valid].astype(dtype, copy=False)
+    flags = rows["image_flags"].astype(np.uint32)
+    if len(excluded):
+        flags[np.isin(rows["tel_id"], excluded)] = FLAG_EXCLUDED
+    rows["image_flags"] = flags
+    if images:
+        for name in PIXEL_COLUMNS:
+            rows[name] = getattr(result, name)[valid]
+    return rows
+
+
+def _ignore(rows: Rows) -> None:
+    """Take rows that nobody wants."""
