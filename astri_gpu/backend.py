@@ -10,6 +10,7 @@ The only module that imports jax or cupy, and only when they are asked for.
 | cupy | CuPy | loop text on CUDA | production on NVIDIA GPUs |
 """
 
+import ctypes
 import functools
 import os
 from collections.abc import Callable
@@ -19,30 +20,39 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from astri_gpu.backend_arrays import ArrayChain, HostChain
+from astri_gpu.backend_cuda import StagedChain
 from astri_gpu.errors import AstriError
-from astri_gpu.kernels.image_chain import image_chain
 from astri_gpu.kernels.image_types import (
-    RETRY_ISLANDS,
-    RETRY_SLOTS,
     CalibrationArrays,
     CameraArrays,
     ImageResult,
     ImageSettings,
 )
 
-__all__ = ["BACKENDS", "Backend", "ImageChain", "make_backend"]
+__all__ = ["BACKENDS", "Backend", "ImageChain", "make_backend", "visible_devices"]
 
 BACKENDS = ("numpy", "cpu", "jax", "cupy")
-MAX_ISLAND_STEPS = 4096
+MEMORY_SHARE = 0.5  # of the free memory of a device that batches in flight may take
 
 
 class ImageChain(Protocol):
-    """DL0 -> DL1b of one camera; arguments are NumPy arrays, results belong to the backend."""
+    """DL0 -> DL1b of one camera; arguments and results are NumPy arrays."""
 
     def __call__(
         self, adc: NDArray[Any], calibration_index: NDArray[Any], is_shower: NDArray[Any]
     ) -> ImageResult:
         """Return the parameters of a batch of images (see `image_chain`)."""
+
+    def start(
+        self, adc: NDArray[Any], calibration_index: NDArray[Any], is_shower: NDArray[Any]
+    ) -> Callable[[], ImageResult]:
+        """Queue a batch and return at once a function that waits for its result.
+
+        The arguments must stay as they are until that function has returned, because a batch may
+        have to run again. Results are to be asked for in the order of the batches. An
+        out-of-memory (`Backend.is_out_of_memory`) may come from here or from the function.
+        """
 
 
 class Backend:
@@ -53,6 +63,10 @@ class Backend:
     """Whether batches are padded to one size, so that nothing is compiled twice."""
     batch_limit: int | None = 256
     """Largest sensible batch: the array text holds several images x pixels arrays at a time."""
+    pipeline_depth = 1
+    """Batches that should be in flight: started, and their results not yet asked for."""
+    device_copies = 1
+    """Bytes on the device for every byte of counts, with charges of all pixels."""
 
     def __init__(self, threads: int = 0) -> None:
         self.threads = threads or _cores()
@@ -60,6 +74,20 @@ class Backend:
     def asarray(self, values: NDArray[Any]) -> Any:
         """Return `values` where this backend computes."""
         return values
+
+    def asbatch(self, *arrays: NDArray[Any]) -> tuple[Any, ...]:
+        """Return arrays whose first axis is the image where this backend computes.
+
+        Images of zeros may follow, so that all devices get the same number.
+        """
+        return tuple(map(self.asarray, arrays))
+
+    def asconstant(self, values: NDArray[Any]) -> Any:
+        """Return an array that all images of a batch share where this backend computes."""
+        return self.asarray(values)
+
+    def fetch(self, values: tuple[Any, ...]) -> None:
+        """Begin to copy results to the host, without waiting for them."""
 
     def to_host(self, values: Any) -> NDArray[Any]:
         """Return `values` as a NumPy array, when they are ready."""
@@ -73,6 +101,32 @@ class Backend:
         """Return `function` compiled; the arguments named in `static` are not arrays."""
         del static
         return function
+
+    def batch_for(self, bytes_per_image: int) -> int | None:
+        """Return the largest batch that the free memory of the device suggests.
+
+        Parameters
+        ----------
+        bytes_per_image
+            Of the counts (or charges) of one image, as they come from the store.
+
+        Returns
+        -------
+        Images, at least 1; None where no limit is known.
+        """
+        free = self._free_bytes()
+        if free is None:
+            return None
+        needed = self.pipeline_depth * self.device_copies * bytes_per_image
+        return max(1, int(MEMORY_SHARE * free / needed))
+
+    def _free_bytes(self) -> int | None:
+        """Return the free memory of the device, None where nobody knows."""
+        return None
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        """Return whether `error` says that the device, or the host, has too little memory."""
+        return isinstance(error, MemoryError)
 
     def image_chain(
         self,
@@ -99,43 +153,8 @@ class Backend:
         dense
             Whether charge, peak time and mask of every pixel are wanted.
         """
-        del n_samples, adc_dtype, dense
-        return _ArrayChain(self, camera, calibration, settings)
-
-
-class _ArrayChain:
-    """The array text with a number of slots that grows when an image does not fit."""
-
-    def __init__(
-        self,
-        backend: Backend,
-        camera: CameraArrays,
-        calibration: CalibrationArrays,
-        settings: ImageSettings,
-    ) -> None:
-        self._backend = backend
-        self._camera = CameraArrays(*map(backend.asarray, camera))
-        self._calibration = CalibrationArrays(*map(backend.asarray, calibration))
-        self._settings = settings
-        self._run = backend.compile(image_chain, static=("settings",))
-
-    def __call__(
-        self, adc: NDArray[Any], calibration_index: NDArray[Any], is_shower: NDArray[Any]
-    ) -> ImageResult:
-        arrays = [self._backend.asarray(a) for a in (adc, calibration_index, is_shower)]
-        while True:
-            result = self._run(*arrays, self._camera, self._calibration, settings=self._settings)
-            retry = int(np.bitwise_or.reduce(self._backend.to_host(result.retry), initial=0))
-            if not retry:
-                return result
-            # The wider settings stay: images like this one will come again.
-            if retry & RETRY_SLOTS:
-                self._settings = self._settings._replace(n_slots=2 * self._settings.n_slots)
-            if retry & RETRY_ISLANDS:
-                steps = 2 * self._settings.island_steps
-                if steps > MAX_ISLAND_STEPS:
-                    raise AssertionError("islands cannot wind longer than a camera has pixels")
-                self._settings = self._settings._replace(island_steps=steps)
+        del n_samples, adc_dtype
+        return ArrayChain(self, camera, calibration, settings, dense=dense)
 
 
 class _Cpu(Backend):
@@ -160,7 +179,7 @@ class _Cpu(Backend):
     ) -> ImageChain:
         from astri_gpu.kernels.loops.cpu import prepare
 
-        return prepare(
+        loops = prepare(
             camera,
             calibration,
             settings,
@@ -169,14 +188,17 @@ class _Cpu(Backend):
             dense=dense,
             n_threads=self.threads,
         )
+        return HostChain(loops)
 
 
 class _Jax(Backend):
     name = "jax"
     fixed_shape = True
     batch_limit = None
+    pipeline_depth = 2
+    device_copies = 32  # XLA plans 27 for ASTRI images
 
-    def __init__(self, threads: int = 0) -> None:
+    def __init__(self, threads: int = 0, devices: int = 1) -> None:
         super().__init__(threads)
         import jax
 
@@ -189,15 +211,59 @@ class _Jax(Backend):
             base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
             jax.config.update("jax_compilation_cache_dir", str(base / "astri_gpu" / "xla"))
         self._jax = jax
+        found = jax.local_devices()
+        if devices > len(found):
+            raise AstriError(
+                f"backend.devices={devices}, and JAX finds {len(found)} ({found[0].platform}): "
+                "ask for fewer, or for all of them with backend.devices=0."
+            )
+        self._devices = found[: devices or len(found)]
+        mesh = jax.sharding.Mesh(np.asarray(self._devices), ("image",))
+        self._by_image = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec("image"))
+        self._shared = jax.sharding.NamedSharding(mesh, jax.sharding.PartitionSpec())
 
     def asarray(self, values: NDArray[Any]) -> Any:
         return self._jax.device_put(values)
+
+    def asbatch(self, *arrays: NDArray[Any]) -> tuple[Any, ...]:
+        if len(self._devices) == 1:
+            return super().asbatch(*arrays)
+        missing = -len(arrays[0]) % len(self._devices)
+        if missing:
+            arrays = tuple(
+                np.concatenate([a, np.zeros((missing, *a.shape[1:]), a.dtype)]) for a in arrays
+            )
+        return tuple(self._jax.device_put(a, self._by_image) for a in arrays)
+
+    def asconstant(self, values: NDArray[Any]) -> Any:
+        if len(self._devices) == 1:
+            return self.asarray(values)
+        return self._jax.device_put(values, self._shared)
+
+    def fetch(self, values: tuple[Any, ...]) -> None:
+        for array in values:
+            array.copy_to_host_async()
 
     def synchronize(self, values: Any) -> Any:
         return self._jax.block_until_ready(values)
 
     def compile(self, function: Callable[..., Any], static: tuple[str, ...] = ()) -> Any:
         return _jit(function, static)
+
+    def _free_bytes(self) -> int | None:
+        free: list[int] = []
+        for device in self._devices:
+            statistics = device.memory_stats()
+            if not statistics or "bytes_limit" not in statistics:  # the CPU has none
+                return None
+            free.append(statistics["bytes_limit"] - statistics["bytes_in_use"])
+        return len(free) * min(free)
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        return super().is_out_of_memory(error) or (
+            isinstance(error, self._jax.errors.JaxRuntimeError)
+            and "RESOURCE_EXHAUSTED" in str(error)
+        )
 
 
 @functools.cache
@@ -211,6 +277,8 @@ def _jit(function: Callable[..., Any], static: tuple[str, ...]) -> Any:
 class _Cupy(Backend):
     name = "cupy"
     batch_limit = None
+    pipeline_depth = 3
+    device_copies = 4  # counts, charges, times and masks
 
     def __init__(self, threads: int = 0) -> None:
         super().__init__(threads)
@@ -223,17 +291,26 @@ class _Cupy(Backend):
             )
         import cupy
 
-        self._cupy = cupy
+        self.cupy = cupy
 
     def asarray(self, values: NDArray[Any]) -> Any:
-        return self._cupy.asarray(values)
+        return self.cupy.asarray(values)
 
     def to_host(self, values: Any) -> NDArray[Any]:
-        return self._cupy.asnumpy(values)
+        return self.cupy.asnumpy(values)
 
     def synchronize(self, values: Any) -> Any:
-        self._cupy.cuda.get_current_stream().synchronize()
+        self.cupy.cuda.get_current_stream().synchronize()
         return values
+
+    def _free_bytes(self) -> int | None:
+        free: int = self.cupy.cuda.runtime.memGetInfo()[0]
+        return free + int(self.cupy.get_default_memory_pool().free_bytes())
+
+    def is_out_of_memory(self, error: BaseException) -> bool:
+        if isinstance(error, (MemoryError, self.cupy.cuda.memory.OutOfMemoryError)):
+            return True
+        return "CUDA_ERROR_OUT_OF_MEMORY" in str(error) or "MemoryAllocation" in str(error)
 
     def image_chain(
         self,
@@ -248,7 +325,7 @@ class _Cupy(Backend):
         from astri_gpu.kernels.loops.cuda import prepare
 
         try:
-            return prepare(
+            loops = prepare(
                 camera,
                 calibration,
                 settings,
@@ -258,6 +335,7 @@ class _Cupy(Backend):
             )
         except RuntimeError as error:  # numba-cuda or a driver is missing: the text says which
             raise AstriError(f"backend=cupy: {error}") from error
+        return StagedChain(self.cupy, loops, self.pipeline_depth, min(4, self.threads))
 
 
 def _cores() -> int:
@@ -278,10 +356,27 @@ def _cupy_problem() -> str:
     return "" if n_devices else "there is no GPU"
 
 
+def visible_devices() -> list[str]:
+    """Return the NVIDIA GPUs of this process, as CUDA_VISIBLE_DEVICES names them.
+
+    The driver is asked without starting anything on a device, so that a process may ask before it
+    starts one process for each of them.
+    """
+    try:
+        driver = ctypes.CDLL("libcuda.so.1")
+    except OSError:
+        return []
+    count = ctypes.c_int(0)
+    if driver.cuInit(0) != 0 or driver.cuDeviceGetCount(ctypes.byref(count)) != 0:
+        return []
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")]
+    return named[: count.value] if named != [""] else [str(k) for k in range(count.value)]
+
+
 _CLASSES = {"numpy": Backend, "cpu": _Cpu, "jax": _Jax, "cupy": _Cupy}
 
 
-def make_backend(name: str = "auto", threads: int = 0) -> Backend:
+def make_backend(name: str = "auto", threads: int = 0, devices: int = 1) -> Backend:
     """Return a backend; ``auto`` is cupy where a GPU and CuPy are found, otherwise cpu.
 
     Parameters
@@ -290,6 +385,8 @@ def make_backend(name: str = "auto", threads: int = 0) -> Backend:
         One of `BACKENDS`, or ``auto``.
     threads
         Threads of the cpu backend, 0 = all cores of this process.
+    devices
+        Devices that share the images of a batch, 0 = all (jax).
 
     Raises
     ------
@@ -300,4 +397,11 @@ def make_backend(name: str = "auto", threads: int = 0) -> Backend:
         name = "cpu" if _cupy_problem() else "cupy"
     if name not in _CLASSES:
         raise AstriError(f"There is no backend {name!r}: choose auto or {', '.join(BACKENDS)}.")
+    if name == "jax":
+        return _Jax(threads, devices)
+    if devices != 1:
+        raise AstriError(
+            f"backend.devices={devices} is for backend=jax: with backend={name}, several GPUs get "
+            "one process each (execution=local or execution=cuda)."
+        )
     return _CLASSES[name](threads)

@@ -7,7 +7,7 @@ compiled per-image loops; tests tie the two together.
 
 from typing import Any
 
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 
 from . import calibration as cal
 from . import cleaning as clean
@@ -41,7 +41,7 @@ from .parameters import (
 )
 from .timing import Timing, timing
 
-__all__ = ["calibrated_images", "clean_images", "image_chain", "image_parameters"]
+__all__ = ["calibrated_images", "clean_images", "given_images", "image_chain", "image_parameters"]
 
 
 def calibrated_images(
@@ -98,6 +98,26 @@ def calibrated_images(
         charge = cal.interpolate_invalid(charge, valid, camera.neighbours)
         peak_time = cal.interpolate_invalid(peak_time, valid, camera.neighbours)
     return CalibratedImages(charge, peak_time, constants(calibration.pedestal_std), saturated)
+
+
+def given_images(given: Float[Array, "image part pixel"]) -> CalibratedImages:
+    """Return images whose charges are known already, as `calibrated_images` does.
+
+    Parameters
+    ----------
+    given : (image, part, pixel) float32; part 0 are charges in p.e., part 1, where there is one,
+        peak times in ns
+
+    Returns
+    -------
+    The pedestal spread is NaN, which no cleaning with it survives, and no pixel is saturated.
+    """
+    xp = array_namespace(given)
+    charge = given[:, 0, :]
+    peak_time = given[:, 1, :] if given.shape[1] > 1 else xp.zeros_like(charge)
+    unknown = xp.full_like(charge, float("nan"))
+    saturated = xp.zeros(charge.shape, dtype=xp.bool)
+    return CalibratedImages(charge, peak_time, unknown, saturated)
 
 
 def clean_images(
@@ -247,17 +267,22 @@ def image_chain(
     *,
     settings: ImageSettings,
 ) -> ImageResult:
-    """Return the parameters of a batch of images, from ADC counts.
+    """Return the parameters of a batch of images, from ADC counts or from charges.
 
     Parameters
     ----------
-    adc : (image, gain, pixel), or (image, gain, pixel, sample), ADC counts
+    adc : (image, gain, pixel), or (image, gain, pixel, sample), ADC counts; or, of a floating
+        type, (image, part, pixel): charges that are calibrated already, see `given_images`
     calibration_index : (image,), rows of `calibration`
     is_shower : (image,), False for calibration events and padding: these are calibrated, and
         their parameters are NaN or -1
     """
     xp = array_namespace(adc, calibration_index, is_shower)
-    images = calibrated_images(adc, calibration_index, camera, calibration, settings=settings)
+    is_given = xp.isdtype(adc.dtype, "real floating")
+    if is_given:
+        images = given_images(adc)
+    else:
+        images = calibrated_images(adc, calibration_index, camera, calibration, settings=settings)
     (mask, core), retry = clean_images(
         images, is_shower, camera.cleaning_neighbours, settings=settings
     )
@@ -284,9 +309,11 @@ def image_chain(
         gather(core, survivors) & used,
         label,
         camera,
-        has_time=adc.ndim == 4,
+        has_time=adc.shape[1] > 1 if is_given else adc.ndim == 4,
         settings=settings,
     )
+    if is_given:  # charges do not tell
+        columns["n_saturated_pixels"] = xp.full(n_pixels.shape, -1, dtype=xp.int32)
     columns["image_flags"] = (
         _bit(xp, n_pixels == 0, FLAG_EMPTY)
         | _bit(xp, ~parametrised, FLAG_TOO_SMALL)

@@ -12,7 +12,12 @@ from ..image_types import (
     ImageSettings,
 )
 from ._compile import compiled
-from .image import process_sum_image, process_waveform_image, worker_scratch
+from .image import (
+    process_charge_image,
+    process_sum_image,
+    process_waveform_image,
+    worker_scratch,
+)
 from .launch import LoopInputs, columns_of, loop_inputs, make_outputs, make_scratch
 from .settings import Scratch
 
@@ -51,6 +56,22 @@ def _run_waveforms(
             )  # fmt: skip
 
 
+@compiled(parallel=True, counted=True)
+def _run_charges(
+    given, calibration_index, is_shower, camera, calibration, tables, settings, scratch, columns,
+    charge, peak_time, mask,
+):  # fmt: skip
+    n_workers = scratch.charge.shape[0]
+    n_images = given.shape[0]
+    for worker in numba.prange(n_workers):
+        own = worker_scratch(scratch, worker)
+        for image in range(worker * n_images // n_workers, (worker + 1) * n_images // n_workers):
+            process_charge_image(
+                image, given[image], is_shower[image], camera, calibration, tables, settings, own,
+                columns, charge, peak_time, mask,
+            )  # fmt: skip
+
+
 class ImageLoops(NamedTuple):
     """The chain of one camera, ready to run on the CPU; made by `prepare`."""
 
@@ -65,7 +86,10 @@ class ImageLoops(NamedTuple):
         """
         n_images, n_pixels = adc.shape[0], adc.shape[2]
         outputs = make_outputs(n_images, n_pixels, self.inputs.settings.dense, np.empty)
-        run = _run_sums if adc.ndim == 3 else _run_waveforms
+        if adc.dtype.kind == "f":
+            run = _run_charges
+        else:
+            run = _run_sums if adc.ndim == 3 else _run_waveforms
         # Numba keeps one number for all: it is set where it is used.
         numba.set_num_threads(len(self.scratch.charge))
         run(adc, calibration_index, is_shower, *self.inputs, self.scratch, *outputs)
@@ -90,7 +114,7 @@ def prepare(
     ----------
     camera, calibration : NumPy arrays
     n_samples : of the waveforms; 0 for cameras with one count per pixel
-    adc_dtype : unsigned integer type of the ADC counts
+    adc_dtype : unsigned integer type of the ADC counts; float32 where charges are given instead
     dense : also fill charges, times and masks
     n_threads : threads to share the images of a batch over
 

@@ -1,4 +1,4 @@
-"""Loop text of the chain: one telescope image from ADC counts to its row of parameters."""
+"""Loop text of the chain: one telescope image from counts or charges to its row of parameters."""
 
 import numpy as np
 
@@ -13,11 +13,18 @@ from ._compile import compiled
 from .cleaning import MASK, clean, clear, keep_one_island, label_islands
 from .parameters import N_SATURATED, write_missing, write_parameters
 from .settings import Scratch
-from .signal import sum_candidates, waveform_candidates
+from .signal import charge_candidates, sum_candidates, waveform_candidates
 
-__all__ = ["process_sum_image", "process_waveform_image", "worker_scratch"]
+__all__ = [
+    "finish_sum_image",
+    "process_charge_image",
+    "process_sum_image",
+    "process_waveform_image",
+    "worker_scratch",
+]
 
 IMAGE_FLAGS = COLUMNS.index("image_flags")
+UNKNOWN = -1  # number of saturated pixels, where only charges are known
 
 
 @compiled(counted=True)
@@ -127,6 +134,18 @@ def process_sum_image(
         adc, table, tables, calibration, camera.neighbours, settings, scratch.charge,
         scratch.peak_time, scratch.channel, scratch.listed,
     )  # fmt: skip
+    finish_sum_image(
+        image, n_listed, adc, table, is_shower, camera, calibration, settings, scratch, columns,
+        charge, peak_time, mask,
+    )  # fmt: skip
+
+
+@compiled
+def finish_sum_image(
+    image, n_listed, adc, table, is_shower, camera, calibration, settings, scratch, columns, charge,
+    peak_time, mask,
+):  # fmt: skip
+    """As `process_sum_image`, when the candidates are listed and calibrated in `scratch`."""
     n = _finish(n_listed, table, is_shower, False, camera, calibration, settings, scratch)
     n_saturated = 0
     for i in range(n):
@@ -155,3 +174,22 @@ def process_waveform_image(
                 n_saturated += 1
                 break
     _write_output(image, n, n_saturated, settings, scratch, columns, charge, peak_time, mask)
+
+
+@compiled
+def process_charge_image(
+    image, given, is_shower, camera, calibration, tables, settings, scratch, columns, charge,
+    peak_time, mask,
+):  # fmt: skip
+    """Write the parameters of an image whose charges are known, given (part, pixel) float32.
+
+    Part 0 are charges, part 1 peak times; without it the image has no times. `calibration` and
+    `tables` have one row, which nothing but the type of the arguments needs.
+    """
+    n_listed = charge_candidates(
+        given, tables.threshold[0], settings, scratch.charge, scratch.peak_time, scratch.channel,
+        scratch.listed,
+    )  # fmt: skip
+    has_time = given.shape[0] > 1
+    n = _finish(n_listed, 0, is_shower, has_time, camera, calibration, settings, scratch)
+    _write_output(image, n, UNKNOWN, settings, scratch, columns, charge, peak_time, mask)

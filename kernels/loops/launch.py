@@ -50,7 +50,7 @@ def loop_inputs(
     Parameters
     ----------
     camera, calibration : NumPy arrays
-    adc_dtype : unsigned integer type of the ADC counts
+    adc_dtype : unsigned integer type of the ADC counts; float32 where charges are given instead
     dense : charges, times and masks of all pixels are wanted
 
     Raises
@@ -80,6 +80,10 @@ def _candidate_tables(calibration, settings, dtype):
     pixels = np.zeros((len(invalid), max(1, int(n_invalid.max(initial=0)))), dtype=np.int32)
     for row, mask in enumerate(invalid):
         pixels[row, : n_invalid[row]] = np.nonzero(mask)[0]
+    if dtype.kind == "f":  # charges are compared as they are
+        shape = (len(invalid), invalid.shape[1])
+        threshold = np.full(shape, settings.lowest_pe, dtype=dtype)
+        return CandidateTables(threshold, pixels, n_invalid)
     threshold = candidate_threshold(
         calibration.pedestal,
         calibration.dc_to_pe,

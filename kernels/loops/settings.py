@@ -99,7 +99,7 @@ def loop_settings(settings: ImageSettings, *, dense: bool) -> LoopSettings:
 class CandidateTables(NamedTuple):
     """What the loops prepare once per calibration."""
 
-    threshold: Array  # (calibration, pixel), ADC counts, see `signal.candidate_threshold`
+    threshold: Array  # (calibration, pixel), counts (`signal.candidate_threshold`) or charges
     invalid_pixels: Array  # int32 (calibration, invalid pixel), padded
     n_invalid: Array  # int32 (calibration,)
 

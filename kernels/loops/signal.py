@@ -11,7 +11,13 @@ import numpy as np
 
 from ._compile import compiled
 
-__all__ = ["candidate_threshold", "sum_candidates", "waveform_candidates"]
+__all__ = [
+    "calibrate_candidates",
+    "candidate_threshold",
+    "charge_candidates",
+    "sum_candidates",
+    "waveform_candidates",
+]
 
 BLOCK = 64  # pixels compared at once; the size of an ASTRI module
 ROUNDING = 1e-6  # relative; more than float32 arithmetic can be off
@@ -106,22 +112,14 @@ def sum_candidates(
     charge, peak_time, channel, listed : work space, filled for the listed pixels, or for all of
         them if ``settings.dense``; the peak time is and stays zero
     """
-    n_invalid = tables.n_invalid[table]
     if not settings.dense:
         n_above = _list_above(adc[0], tables.threshold[table], listed)
-        n_listed = 0
-        for i in range(n_above):
-            pixel = listed[i]
-            charge[pixel] = _sum_charge(adc, pixel, table, calibration, settings, channel)
-            listed[n_listed] = pixel
-            n_listed += charge[pixel] >= settings.lowest_pe
-        for i in range(n_invalid):
-            n_listed = _add_invalid(
-                adc, tables.invalid_pixels[table, i], table, calibration, neighbours, settings,
-                charge, peak_time, channel, listed, n_listed,
-            )  # fmt: skip
-        return n_listed
+        return calibrate_candidates(
+            n_above, adc, table, tables, calibration, neighbours, settings, charge, peak_time,
+            channel, listed,
+        )  # fmt: skip
 
+    n_invalid = tables.n_invalid[table]
     for pixel in range(adc.shape[1]):
         charge[pixel] = _sum_charge(adc, pixel, table, calibration, settings, channel)
     if settings.interpolate_invalid:
@@ -131,6 +129,32 @@ def sum_candidates(
                 channel,
             )  # fmt: skip
     return _list_candidates(charge, settings, listed)
+
+
+@compiled
+def calibrate_candidates(
+    n_above, adc, table, tables, calibration, neighbours, settings, charge, peak_time, channel,
+    listed,
+):  # fmt: skip
+    """Keep those of the listed pixels that may survive, with their charge; return how many.
+
+    Parameters
+    ----------
+    n_above : number of pixels in `listed`, ascending: all that reach ``tables.threshold``
+    others : as in `sum_candidates`
+    """
+    n_listed = 0
+    for i in range(n_above):
+        pixel = listed[i]
+        charge[pixel] = _sum_charge(adc, pixel, table, calibration, settings, channel)
+        listed[n_listed] = pixel
+        n_listed += charge[pixel] >= settings.lowest_pe
+    for i in range(tables.n_invalid[table]):
+        n_listed = _add_invalid(
+            adc, tables.invalid_pixels[table, i], table, calibration, neighbours, settings,
+            charge, peak_time, channel, listed, n_listed,
+        )  # fmt: skip
+    return n_listed
 
 
 @compiled
@@ -174,6 +198,33 @@ def _add_invalid(
         for j in range(position, n_listed - 1):
             listed[j] = listed[j + 1]
         n_listed -= 1
+    return n_listed
+
+
+@compiled
+def charge_candidates(given, threshold, settings, charge, peak_time, channel, listed):
+    """List the pixels of one image that may survive, where charges are given; return how many.
+
+    Parameters
+    ----------
+    given : (part, pixel) float32, charges and, where the camera has samples, peak times
+    threshold : (pixel,) float32, the lowest threshold of the cleaning for every pixel
+    charge, peak_time, channel, listed : work space, filled for the listed pixels, or for all of
+        them if ``settings.dense``
+    """
+    n_listed = _list_above(given[0], threshold, listed)
+    for i in range(n_listed):
+        pixel = listed[i]
+        charge[pixel] = given[0, pixel]
+        channel[pixel] = 0
+        if given.shape[0] > 1:
+            peak_time[pixel] = given[1, pixel]
+    if settings.dense:
+        for pixel in range(given.shape[1]):
+            charge[pixel] = given[0, pixel]
+            channel[pixel] = 0
+            if given.shape[0] > 1:
+                peak_time[pixel] = given[1, pixel]
     return n_listed
 
 
