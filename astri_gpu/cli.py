@@ -1,33 +1,23 @@
 """The `astri-gpu` command: stages, options through Hydra, exit codes, one-sentence errors.
 
-Only `config.py` and this file import Hydra, and only when a stage runs: `--help` has to answer
+Only `config.py` and `sweep.py` import Hydra, and only when a stage runs: `--help` has to answer
 within a second.
 """
 
-import contextlib
-import errno
-import logging
 import os
 import sys
 import traceback
-import warnings
-from collections.abc import Iterator, Sequence
-from importlib import import_module
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from astri_gpu import __version__
-from astri_gpu.config import STAGES, compose_tree, register_schemas, to_config
-from astri_gpu.errors import AstriError, PartialFailure, UsageError
+from astri_gpu.config import STAGES, compose_tree, to_config
+from astri_gpu.errors import AstriError, UsageError, sentence
+from astri_gpu.log import quiet_libraries
 from astri_gpu.options import did_you_mean, specs
-from astri_gpu.overrides import check_overrides, hydra_error, is_hydra, quote_path, split
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
+from astri_gpu.overrides import check_overrides, is_hydra, quote_path, split
 
 __all__ = ["main"]
-
-_FAILED: list[str] = []  # jobs of the sweep that failed in this process
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -63,7 +53,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(cli_help.stage_help(stage))
         return 0
     debug = any(word.lower() in ("debug=true", "debug=1", "debug=yes") for word in rest)
-    with _quiet_libraries(debug):
+    with quiet_libraries(debug):
         try:
             _stage(stage, rest)
             sys.stdout.flush()
@@ -82,7 +72,9 @@ def _stage(stage: str, words: list[str]) -> None:
     """Compose the configuration and run the stage."""
     overrides, multirun, show = _parse(stage, words)
     if multirun:
-        _sweep(stage, overrides)
+        from astri_gpu.sweep import run_sweep
+
+        run_sweep(stage, overrides)
         return
     tree = compose_tree(stage, overrides)
     if show:
@@ -90,15 +82,9 @@ def _stage(stage: str, words: list[str]) -> None:
 
         print(OmegaConf.to_yaml(tree), end="")
         return
-    _run(stage, to_config(tree))
+    from astri_gpu.sweep import run_stage
 
-
-def _run(stage: str, config: Any) -> None:
-    """Run a stage and print its summary line."""
-    result = import_module(f"astri_gpu.stages.{stage.replace('-', '_')}").run(config)
-    line = getattr(result, "line", None)
-    if line:
-        print(line)
+    run_stage(stage, to_config(tree))
 
 
 def _parse(stage: str, words: Sequence[str]) -> tuple[list[str], bool, bool]:
@@ -145,75 +131,6 @@ def _parse(stage: str, words: Sequence[str]) -> tuple[list[str], bool, bool]:
     return overrides, sweep, show
 
 
-def _sweep(stage: str, overrides: list[str]) -> None:
-    """Run every job of a sweep with Hydra's own machinery (sweepers and launchers included)."""
-    import hydra
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    _check_sweep(stage, overrides)
-    register_schemas()
-    _FAILED.clear()
-    before_argv, before_full = sys.argv, os.environ.get("HYDRA_FULL_ERROR")
-    # Hydra reads sys.argv; with this variable it raises errors instead of printing tracebacks.
-    sys.argv = [f"astri-gpu-{stage}", "--multirun", *overrides]
-    os.environ["HYDRA_FULL_ERROR"] = "1"
-    try:
-        hydra.main(config_path="pkg://astri_gpu.configs", config_name=stage, version_base="1.3")(
-            _job
-        )()
-    except (HydraException, OmegaConfBaseException) as error:
-        raise UsageError(hydra_error(error)) from error
-    except AstriError as error:
-        raise PartialFailure(
-            f"{len(_FAILED) or 'some'} job(s) of the sweep failed, see above"
-        ) from error
-    finally:
-        sys.argv = before_argv
-        if before_full is None:
-            del os.environ["HYDRA_FULL_ERROR"]
-        else:
-            os.environ["HYDRA_FULL_ERROR"] = before_full
-
-
-def _check_sweep(stage: str, overrides: list[str]) -> None:
-    """Raise a `UsageError` for a value out of range in any job, before the first job starts."""
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import HydraException
-
-    described = {spec.key: spec for spec in specs(STAGES[stage].config)}
-    try:
-        parsed = OverridesParser.create().parse_overrides(overrides)
-    except HydraException as error:
-        raise UsageError(hydra_error(error)) from error
-    for override in parsed:
-        spec = described.get(override.key_or_group)
-        if spec is not None and override.is_discrete_sweep():
-            for value in override.sweep_iterator():
-                if isinstance(value, int | float | str):
-                    spec.check(value)
-
-
-def _job(tree: "DictConfig") -> None:
-    """Run one job of a sweep; a failure is told at once, and the other jobs still run."""
-    from hydra.core.hydra_config import HydraConfig
-
-    job = HydraConfig.get().job
-    stage = str(job.config_name)
-    try:
-        _run(stage, to_config(tree))
-    except Exception as error:
-        debug = bool(tree.get("debug"))
-        if debug:
-            traceback.print_exc()
-        text, _ = _sentence(error, debug)
-        _complain(stage, f"job {job.num} ({job.override_dirname}): {text}", 1)
-        _FAILED.append(str(job.num))
-        if isinstance(error, AstriError):
-            raise
-        raise AstriError(text) from error
-
-
 def _complain(stage: str, text: str, code: int) -> int:
     """Print one sentence on stderr and return the exit code."""
     name = f"astri-gpu {stage}".rstrip()
@@ -227,42 +144,7 @@ def _sentence(error: BaseException, debug: bool) -> tuple[str, int]:
         return str(error), error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return "interrupted; unfinished output was removed", 130
-    if isinstance(error, MemoryError):
-        detail = f" ({error})" if str(error) else ""
-        return f"not enough memory{detail}: lower batch_size, images_per_chunk or n_workers", 1
-    if isinstance(error, OSError) and error.strerror:
-        where = f": {error.filename}" if error.filename else ""
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return f"the disk is full{where}: free space or choose another output", 1
-        return f"{error.strerror}{where}", 1
-    detail = " ".join(str(error).split())
-    hint = "" if debug else " (run again with debug=true for the traceback)"
-    return f"unexpected {type(error).__name__}: {detail}{hint}", 1
-
-
-@contextlib.contextmanager
-def _quiet_libraries(debug: bool) -> Iterator[None]:
-    """Log our own warnings to stderr and keep the chatter of libraries out, unless debugging."""
-    logger = logging.getLogger("astri_gpu")
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("astri-gpu: %(levelname)s: %(message)s"))
-    level, propagate = logger.level, logger.propagate
-    logger.addHandler(handler)
-    logger.setLevel(logging.DEBUG if debug else logging.WARNING)
-    logger.propagate = False
-    jax_logger = logging.getLogger("jax")
-    jax_level = jax_logger.level
-    with warnings.catch_warnings():
-        if not debug:
-            jax_logger.setLevel(logging.ERROR)
-            warnings.simplefilter("ignore")
-        try:
-            yield
-        finally:
-            logger.removeHandler(handler)
-            logger.setLevel(level)
-            logger.propagate = propagate
-            jax_logger.setLevel(jax_level)
+    return sentence(error, debug), AstriError.exit_code
 
 
 if __name__ == "__main__":

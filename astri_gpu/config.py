@@ -12,6 +12,7 @@ from astri_gpu.config_sections import (
     BackendConfig,
     CalibrationConfig,
     CleaningConfig,
+    ExecutionConfig,
     ParameterConfig,
     StereoConfig,
 )
@@ -29,6 +30,8 @@ __all__ = [
     "CalibrationConfig",
     "CleaningConfig",
     "DisplayConfig",
+    "ExecutionConfig",
+    "ExportConfig",
     "InfoConfig",
     "IngestConfig",
     "ParameterConfig",
@@ -48,7 +51,7 @@ __all__ = [
 class IngestConfig(Section):
     """Options of `astri-gpu ingest`."""
 
-    input: Any = option(REQUIRED, help="sim_telarray file, list of files, or pattern")
+    input: Any = option(REQUIRED, help="sim_telarray or ctapipe file, list of files, or pattern")
     output: str = option(REQUIRED, help="store to write (a directory)")
     overwrite: bool = option(False, help="replace an existing output")
     on_error: str = option(
@@ -56,19 +59,24 @@ class IngestConfig(Section):
         choices=["stop", "keep", "skip"],
         help="what a damaged file does: stop, keep its complete events, or skip the file",
     )
-    calibration_events: bool = option(True, help="store flat-field and pedestal events too")
+    keep_calibration_events: bool = option(True, help="store flat-field and pedestal events too")
     true_images: bool = option(True, help="store true photo-electrons where the file has them")
     allowed_telescopes: list[int] = option([], help="telescope numbers to read; [] = all")
     max_events: int | None = option(
         None, low=1, unit="events", help="stop after this many events; null = all"
     )
     images_per_chunk: int = option(1024, low=1, high=65536, unit="images", help="Zarr chunk length")
-    n_workers: int = option(0, low=0, help="processes over the files; 0 = all cores")
     obs_id: int | None = option(None, low=0, help="observation number; null = from the file")
+    geometry: str | None = option(
+        None,
+        help="stereo algorithm to take from a file of ctapipe; null = HillasReconstructor, or the "
+        "only one",
+    )
     progress: bool | None = option(
         None, help="show a progress bar; null = a bar on a terminal, a line every 10 s elsewhere"
     )
     debug: bool = option(False, help="show the traceback of an error")
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
 
     def validate(self) -> None:
         """Raise a `UsageError` for values out of range or paths that are none."""
@@ -85,25 +93,64 @@ class IngestConfig(Section):
 class ProcessConfig(Section):
     """Options of `astri-gpu process`."""
 
-    input: Any = option(REQUIRED, help="DL0 store, list of stores, or pattern")
+    input: Any = option(REQUIRED, help="DL0 store (or DL1a), list of stores, or pattern")
     output: str = option(REQUIRED, help="store to write (a directory)")
     overwrite: bool = option(False, help="replace an existing output")
     on_error: str = option(
         "stop", choices=["stop", "skip"], help="what a bad store does among several: stop, or skip"
     )
     images: bool = option(False, help="store charge, peak time and mask of every pixel too")
-    batch_size: int = option(1024, low=1, high=1048576, unit="images", help="images in one batch")
+    batch_size: int | None = option(
+        None,
+        low=1,
+        high=1048576,
+        unit="images",
+        help="images in one batch; null = as many as fit (a shard of the store at most)",
+    )
     exclude_telescopes: list[int] = option([], help="telescope numbers to leave out")
-    n_workers: int = option(1, low=0, help="processes over the stores; 0 = all cores")
     progress: bool | None = option(
         None, help="show a progress bar; null = a bar on a terminal, a line every 10 s elsewhere"
     )
     debug: bool = option(False, help="show the traceback of an error")
     backend: BackendConfig = field(default_factory=BackendConfig)
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     calibration: CalibrationConfig = field(default_factory=CalibrationConfig)
     cleaning: CleaningConfig = field(default_factory=CleaningConfig)
     parameters: ParameterConfig = field(default_factory=ParameterConfig)
     stereo: StereoConfig = field(default_factory=StereoConfig)
+
+    def validate(self) -> None:
+        """Raise a `UsageError` for values out of range or paths that are none."""
+        super().validate()
+        path_list(self.input)
+        path_list(self.output, "output")
+
+    def inputs(self) -> list[str]:
+        """Return `input` as a list of paths or patterns."""
+        return path_list(self.input)
+
+
+@dataclass
+class ExportConfig(Section):
+    """Options of `astri-gpu export`."""
+
+    input: Any = option(REQUIRED, help="processed store, list of stores, or pattern")
+    output: str = option(REQUIRED, help="file to write; a directory for several stores")
+    format: str = option(
+        "ctapipe", choices=["ctapipe"], help="whose files: ctapipe's HDF5, data model v7.1.0"
+    )
+    images: bool | None = option(
+        None, help="write charge, peak time and mask of every pixel; null = if the store has them"
+    )
+    overwrite: bool = option(False, help="replace an existing output")
+    on_error: str = option(
+        "stop", choices=["stop", "skip"], help="what a bad store does among several: stop, or skip"
+    )
+    progress: bool | None = option(
+        None, help="show a progress bar; null = a bar on a terminal, a line every 10 s elsewhere"
+    )
+    debug: bool = option(False, help="show the traceback of an error")
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
 
     def validate(self) -> None:
         """Raise a `UsageError` for values out of range or paths that are none."""
@@ -172,6 +219,7 @@ class ReportConfig(Section):
 # Sections with a folder of alternatives, in the order in which `--help` shows them.
 GROUPS = (
     "backend",
+    "execution",
     "array",
     "atmosphere",
     "spectrum",
@@ -215,10 +263,11 @@ STAGES: dict[str, Stage] = {
     ),
     "ingest": Stage(
         IngestConfig,
-        "sim_telarray files -> DL0 store",
+        "files of sim_telarray -> DL0 store, or of ctapipe -> DL1a store",
         (
             "astri-gpu ingest gamma.simtel.zst output=gamma_dl0.zarr",
             "astri-gpu ingest damaged.simtel.gz output=rest.zarr on_error=keep overwrite=true",
+            "astri-gpu ingest gamma.dl1.h5 output=gamma_dl1.zarr",
         ),
     ),
     "process": Stage(
@@ -230,6 +279,14 @@ STAGES: dict[str, Stage] = {
             "    cleaning.picture_pe=5,6,8 --multirun",
         ),
         experiments=True,
+    ),
+    "export": Stage(
+        ExportConfig,
+        "DL2a store -> HDF5 file that ctapipe reads",
+        (
+            "astri-gpu export gamma_dl2.zarr output=gamma_dl2.h5",
+            "astri-gpu export input='dl2/*.zarr' output=ctapipe images=false",
+        ),
     ),
     "report": Stage(
         ReportConfig,

@@ -1,5 +1,6 @@
-"""Sections of options that several stages share: backend, calibration, cleaning, stereo."""
+"""Sections of options that several stages share: backend, execution, calibration, cleaning …"""
 
+import re
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import ClassVar
@@ -11,6 +12,7 @@ __all__ = [
     "BackendConfig",
     "CalibrationConfig",
     "CleaningConfig",
+    "ExecutionConfig",
     "ParameterConfig",
     "StereoConfig",
 ]
@@ -28,6 +30,90 @@ class BackendConfig(Section):
         help="what computes; auto takes the fastest one that is installed",
     )
     threads: int = option(0, low=0, help="CPU threads of the compiled loops; 0 = all cores")
+    devices: int = option(
+        1,
+        low=0,
+        help="devices of this process that share the images of a batch (process with jax); 0 = all",
+    )
+
+
+@dataclass
+class ExecutionConfig(Section):
+    """Who does the work when there are several inputs or parts, and with how much of the machine.
+
+    A unit of work is one input file or one part of a production. A worker is one process; it works
+    on one unit at a time, and owns one GPU where the backend computes on GPUs.
+    """
+
+    section: ClassVar[str] = "execution"
+
+    engine: str = option(
+        "local",
+        choices=["local", "dask"],
+        help="processes of this machine, or workers of Dask",
+    )
+    cluster: str = option(
+        "local",
+        choices=["local", "slurm", "cuda"],
+        help="where Dask starts workers (engine=dask): on this machine, in Slurm jobs, or on this "
+        "machine with one per GPU (dask-cuda)",
+    )
+    address: str | None = option(
+        None, help="of a Dask scheduler that runs already, tcp://HOST:PORT; null = start one"
+    )
+    n_workers: int = option(
+        0,
+        low=0,
+        help="processes over the units; 0 = what suits the stage: one per core, one per GPU, or "
+        "one that uses all cores",
+    )
+    threads_per_worker: int = option(
+        0, low=0, help="CPU threads of a worker; 0 = cores of the machine over workers"
+    )
+    memory_per_worker_gib: float | None = option(
+        None,
+        above=0,
+        unit="GiB",
+        help="Dask restarts a worker that takes more, and Slurm reserves it; null = no limit, and "
+        "4 GiB in Slurm",
+    )
+    retries: int = option(
+        2, low=0, high=100, help="times that a unit is tried again after its worker died"
+    )
+    queue: str | None = option(None, help="Slurm partition; null = the default one")
+    account: str | None = option(None, help="Slurm account; null = the default one")
+    walltime: str = option("04:00:00", help="time limit of a Slurm job, HH:MM:SS")
+    workers_per_job: int = option(1, low=1, help="workers in one Slurm job")
+    gpus_per_job: int = option(0, low=0, help="GPUs of one Slurm job, shared out to its workers")
+    job_directives: list[str] = option(
+        [], help="more of sbatch for every job, such as [--constraint=a100]"
+    )
+    job_prologue: list[str] = option(
+        [], help="shell lines before the worker starts, such as ['module load cuda']"
+    )
+    interface: str | None = option(
+        None, help="network interface of scheduler and workers, such as ib0; null = the default"
+    )
+    log_directory: str = option("slurm_logs", help="folder for what Slurm jobs print")
+
+    def validate(self) -> None:
+        """Raise a `UsageError` for values out of range or that do not fit together."""
+        super().validate()
+        if self.engine == "local" and (self.cluster != "local" or self.address is not None):
+            given = f"cluster={self.cluster}" if self.cluster != "local" else "address=..."
+            raise UsageError(
+                f"execution.{given} belongs to Dask: add execution.engine=dask, or choose "
+                "execution=dask, execution=slurm or execution=cuda."
+            )
+        if self.cluster == "slurm" and self.address is None and not self.n_workers:
+            raise UsageError(
+                "execution.n_workers is 0: say how many workers to ask Slurm for, for example "
+                "execution.n_workers=8."
+            )
+        if not re.fullmatch(r"(\d+-)?\d+:\d\d:\d\d", self.walltime):
+            raise UsageError(
+                f"execution.walltime is '{self.walltime}': it must be HH:MM:SS or D-HH:MM:SS"
+            )
 
 
 @dataclass

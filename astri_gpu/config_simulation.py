@@ -6,9 +6,9 @@ Values that ASTRI has not published are our choices, and say so.
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from astri_gpu.config_sections import BackendConfig
+from astri_gpu.config_sections import BackendConfig, ExecutionConfig
 from astri_gpu.errors import UsageError
-from astri_gpu.options import REQUIRED, Section, option
+from astri_gpu.options import REQUIRED, Section, option, path_list
 
 __all__ = [
     "ArrayConfig",
@@ -235,8 +235,8 @@ class SimulateConfig(Section):
         choices=["model", "corsika"],
         help="light of the built-in shower model, or of CORSIKA IACT files",
     )
-    input: Any = option(None, help="CORSIKA IACT file (source=corsika)")
-    output: str = option(REQUIRED, help="store to write (a directory)")
+    input: Any = option(None, help="CORSIKA IACT file, list or pattern (source=corsika)")
+    output: str = option(REQUIRED, help="store to write (a directory), or a directory of parts")
     n_showers: int = option(
         100_000, low=1, high=4_000_000_000, unit="showers", help="showers to throw"
     )
@@ -246,12 +246,25 @@ class SimulateConfig(Section):
     )
     seed: int = option(1, low=0, high=10**17, help="of all random numbers")
     obs_id: int | None = option(
-        None, low=0, help="observation number; null = ten times the seed, plus one per particle"
+        None,
+        low=0,
+        help="observation number; null = ten times the seed, plus one per particle; parts count on "
+        "from it, from ten thousand times it plus one where it is null",
     )
     event_rate_hz: float = option(
         1000.0, above=0, unit="Hz", help="thrown showers per second (event times)"
     )
     true_images: bool = option(False, help="store true photo-electrons of every pixel")
+    n_parts: int = option(
+        1,
+        low=1,
+        high=9999,
+        unit="stores",
+        help="parts of the production; several are written to output/part_0000.zarr and so on",
+    )
+    on_error: str = option(
+        "stop", choices=["stop", "skip"], help="what a bad part does among several: stop, or skip"
+    )
     overwrite: bool = option(False, help="replace an existing output")
     batch_size: int = option(
         16384, low=1, high=1_048_576, unit="showers", help="showers in one batch"
@@ -262,6 +275,7 @@ class SimulateConfig(Section):
     )
     debug: bool = option(False, help="show the traceback of an error")
     backend: BackendConfig = field(default_factory=BackendConfig)
+    execution: ExecutionConfig = field(default_factory=ExecutionConfig)
     array: ArrayConfig = field(default_factory=ArrayConfig)
     atmosphere: AtmosphereConfig = field(default_factory=AtmosphereConfig)
     spectrum: SpectrumConfig = field(default_factory=SpectrumConfig)
@@ -278,3 +292,15 @@ class SimulateConfig(Section):
             raise UsageError(
                 "input=... belongs to source=corsika: give both, or neither for the built-in model."
             )
+        if self.n_parts > 1 and self.source == "corsika":
+            raise UsageError(
+                f"n_parts is {self.n_parts}: a CORSIKA file is one part; give several files."
+            )
+        if self.n_parts > self.n_showers:
+            raise UsageError(
+                f"n_parts is {self.n_parts}: there are only {self.n_showers} showers (n_showers)."
+            )
+
+    def inputs(self) -> list[str]:
+        """Return `input` as a list of paths or patterns."""
+        return path_list(self.input)

@@ -71,7 +71,7 @@ def check_overrides(overrides: Sequence[str], keys: Sequence[str], groups: Seque
             sections = {name.split(".")[0] for name in keys if "." in name}
             if key in sections:
                 raise UsageError(f"{key} is not a value: set one of its options, {key}.NAME=value")
-            hint = did_you_mean(key, [*keys, *groups]) or _same_ending(key, keys)
+            hint = _same_ending(key, keys) or did_you_mean(key, [*keys, *groups])
             raise UsageError(f"unknown option {key}{hint or ': see --help'}")
         if value is None or (key not in keys and value == ""):
             raise UsageError(f"{key} has no value: write {key}=value")

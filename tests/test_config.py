@@ -61,7 +61,8 @@ def test_every_group_file_has_a_description(stage):
         assert all(group_files(group).values())
 
 
-SIMULATION_GROUPS = [group for group in STAGES["simulate"].groups if group != "backend"]
+MACHINE = ("backend", "execution")  # groups that are no part of what is simulated
+SIMULATION_GROUPS = [group for group in STAGES["simulate"].groups if group not in MACHINE]
 
 
 @pytest.mark.parametrize("group", SIMULATION_GROUPS)
@@ -113,6 +114,8 @@ def test_the_command_of_a_production_composes():
         ("camera=mon", r"camera=mon does not exist: .* did you mean 'moon'\?"),
         ("zenith_deg=10", r"did you mean 'view\.zenith_deg'\?"),
         ("source=corsika", r"input=\.\.\. belongs to source=corsika"),
+        ("n_parts=0", r"n_parts is 0: it must be 1 to 9999 \(stores\)"),
+        ("n_workers=4", r"did you mean 'execution\.n_workers'\?"),
         ("input=showers.dat", r"input=\.\.\. belongs to source=corsika"),
         ("experiment=ctapipe", r"unknown option experiment"),
     ],
@@ -173,6 +176,11 @@ REFUSED = {
     "cleaning=astry": r"cleaning=astry does not exist: .* did you mean 'astri'\?",
     "parameters=x": r"parameters is not a value",
     "overwrit=true": r"did you mean 'overwrite'\?",
+    "n_workers=4": r"unknown option n_workers, did you mean 'execution\.n_workers'\?",
+    "execution.engine=dusk": r"must be one of local, dask",
+    "execution.cluster=slurm": r"belongs to Dask: add execution\.engine=dask",
+    "execution.address=tcp://a:1": r"execution\.address=\.\.\. belongs to Dask",
+    "execution.walltime=soon": r"execution\.walltime is 'soon': it must be HH:MM:SS",
     "zzz=1": r"unknown option zzz: see --help",
     "+zzz=1": r"cannot be added or removed",
     "~cleaning": r"cannot be added or removed",
@@ -211,6 +219,12 @@ def test_own_config_files_are_found_through_the_search_path(tmp_path):
     assert compose("process", [*PATHS, search, "cleaning=mine"]).cleaning.picture_pe == 5.5
 
 
+def test_slurm_needs_a_number_of_workers():
+    assert compose("process", [*PATHS, "execution=slurm"]).execution.n_workers > 0
+    with pytest.raises(UsageError, match="say how many workers to ask Slurm for"):
+        compose("process", [*PATHS, "execution=slurm", "execution.n_workers=0"])
+
+
 def test_missing_required_value():
     with pytest.raises(UsageError, match=r"input is missing: give input=\.\.\. \(DL0 store"):
         compose("process", ["output=b"])
@@ -231,3 +245,10 @@ def test_python_use_is_checked_too():
 def test_every_option_has_help():
     for stage in STAGES.values():
         assert all(spec.help for spec in specs(stage.config))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_no_option_has_the_name_of_a_folder_of_configurations(stage):
+    """Hydra takes `name=value` for a choice of the folder, whatever the stage."""
+    folders = {path.name for path in files("astri_gpu.configs").iterdir() if path.is_dir()}
+    assert not folders & {spec.key for spec in specs(STAGES[stage].config)}

@@ -6,7 +6,7 @@ import shutil
 
 import pytest
 
-from astri_gpu.config import IngestConfig
+from astri_gpu.config import ExecutionConfig, IngestConfig
 from astri_gpu.errors import AstriError, PartialFailure, UsageError
 from astri_gpu.stages.ingest import run
 from astri_gpu.stages.units import output_names
@@ -27,8 +27,10 @@ def test_stage_with_one_input(simtel, tmp_path):
     summary = run(config([simtel(MUONS)], tmp_path / "a.zarr"))
     assert summary.line.startswith("ingest: 1 file, 20 events, 20 images in ")
     assert open_store(tmp_path / "a.zarr").attrs["config"]["on_error"] == "stop"
-    with pytest.raises(UsageError, match="exists already"):
-        run(config([simtel(MUONS)], tmp_path / "a.zarr"))
+    again = run(config([simtel(MUONS)], tmp_path / "a.zarr"))
+    assert again.line.startswith("ingest: nothing to do")
+    with pytest.raises(UsageError, match=r"made with other options \(max_events None → 3\)"):
+        run(config([simtel(MUONS)], tmp_path / "a.zarr", max_events=3))
     assert run(config([simtel(MUONS)], tmp_path / "a.zarr", overwrite=True)).n_images == 20
 
 
@@ -41,11 +43,11 @@ def test_stage_in_parallel_skips_bad_files_and_resumes(simtel, tmp_path, caplog)
     with pytest.raises(
         PartialFailure, match=r"1 of 3 inputs failed.* is truncated after event 104"
     ):
-        run(config(pattern, output, on_error="skip", n_workers=2))
+        run(config(pattern, output, on_error="skip", execution=ExecutionConfig(n_workers=2)))
     assert sorted(os.listdir(output)) == ["gct_checs_muons.zarr", "prod4_pixelsettings_v3.zarr"]
     caplog.clear()
     caplog.set_level(logging.INFO)
-    summary = run(config(pattern, output, on_error="keep", n_workers=2))
+    summary = run(config(pattern, output, on_error="keep", execution=ExecutionConfig(n_workers=2)))
     assert (summary.n_done, summary.n_before, summary.n_images) == (1, 2, 10)
     assert "(2 more were done before)" in summary.line
     assert "its 3 complete events were kept" in summary.warnings[0]
@@ -55,7 +57,13 @@ def test_stage_in_parallel_skips_bad_files_and_resumes(simtel, tmp_path, caplog)
 
 def test_stage_stops_at_the_first_bad_file(simtel, tmp_path):
     with pytest.raises(AstriError, match="is truncated after event 104: copy it again"):
-        run(config([simtel(TRUNCATED), simtel(MUONS)], tmp_path / "out", n_workers=1))
+        run(
+            config(
+                [simtel(TRUNCATED), simtel(MUONS)],
+                tmp_path / "out",
+                execution=ExecutionConfig(n_workers=1),
+            )
+        )
     assert not (tmp_path / "out").exists() or os.listdir(tmp_path / "out") == []
 
 
@@ -63,7 +71,14 @@ def test_stage_with_every_file_bad(tmp_path):
     for name in ("a.simtel", "b.simtel"):
         (tmp_path / name).write_text("not this")
     with pytest.raises(AstriError, match="2 of 2 inputs failed") as caught:
-        run(config([tmp_path / "*.simtel"], tmp_path / "out", on_error="skip", n_workers=1))
+        run(
+            config(
+                [tmp_path / "*.simtel"],
+                tmp_path / "out",
+                on_error="skip",
+                execution=ExecutionConfig(n_workers=1),
+            )
+        )
     assert caught.value.exit_code == 1
 
 

@@ -102,7 +102,7 @@ def test_every_import_is_a_declared_dependency():
         "erfa": "pyerfa",
         "llvmlite": "numba",
     }
-    extras = {"cupy", "cupyx", "zarrs"}
+    extras = {"cupy", "cupyx", "dask", "distributed", "tables", "zarrs"}
     outside = set(imported_names()) - set(sys.stdlib_module_names) - extras - {"astri_gpu"}
     assert {distribution.get(name, name) for name in outside} <= declared
 

@@ -5,10 +5,12 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
+from astri_gpu import store_table
 from astri_gpu.backend import make_backend
 from astri_gpu.config import ProcessConfig, compose
 from astri_gpu.errors import AstriError, PartialFailure, UsageError
@@ -17,8 +19,9 @@ from astri_gpu.kernels.image_types import (
     FLAG_SATURATED,
 )
 from astri_gpu.schema import TABLES
-from astri_gpu.stages import ingest, process
-from astri_gpu.store import open_store
+from astri_gpu.stages import ingest, process, simulate, stereo
+from astri_gpu.store import copy_group, create, open_store
+from astri_gpu.store_layout import read_layout, write_layout
 
 ARRAY = "history_meta_75.simtel.zst"
 MUONS = "gct_checs_muons.simtel.zst"
@@ -124,6 +127,107 @@ def test_backends_agree(name, options, stores, tmp_path):
             )
 
 
+@pytest.fixture(scope="module")
+def gammas(tmp_path_factory):
+    """Return a simulated DL0 store of some hundred images."""
+    path = tmp_path_factory.mktemp("gammas") / "dl0.zarr"
+    words = ["shower=draft", "view=on_axis", "n_showers=200", "n_uses=3", "progress=false"]
+    simulate.run(
+        compose("simulate", [*words, "spectrum.energy_min_tev=20", f"output='{path}'", "seed=11"])
+    )
+    return path
+
+
+def two_cameras(source, path):
+    """Write a store again, with the images of every other telescope under another camera."""
+    store = open_store(source)
+    layout = read_layout(store)
+    camera = layout.cameras[0]
+    cameras = (camera, replace(camera, geometry=replace(camera.geometry, name="Other")))
+    index = np.arange(layout.n_telescopes) % 2
+    tables = ("dl0/image/{}", "simulation/image/{}", "monitoring/camera/{}")
+    with create(path, attrs=store.attrs) as writer:
+        write_layout(writer, replace(layout, cameras=cameras, camera_index=index))
+        copy_group(store, writer, "dl0/event")
+        copy_group(store, writer, "simulation/event")
+        for k, camera in enumerate(cameras):
+            for table in tables:
+                old = store.read_table(table.format(cameras[0].name))
+                rows = np.isin(old["tel_id"], layout.tel_id[index == k])
+                new = writer.table(
+                    table.format(camera.name),
+                    list(old),
+                    sizes={"gain": 2, "pixel": camera.geometry.n_pixels},
+                )
+                if "calibration_index" in old:
+                    number = np.cumsum(index == k) - 1
+                    old["calibration_index"] = number[old["calibration_index"]].astype("i4")
+                new.append({name: values[rows] for name, values in old.items()})
+
+
+def test_events_with_images_of_two_cameras(gammas, tmp_path):
+    two_cameras(gammas, tmp_path / "two.zarr")
+    process.run(config(gammas, tmp_path / "one_out.zarr", "backend=cpu"))
+    process.run(config(tmp_path / "two.zarr", tmp_path / "two_out.zarr", "backend=cpu"))
+    one, two = open_store(tmp_path / "one_out.zarr"), open_store(tmp_path / "two_out.zarr")
+    assert one.read("dl2/event/stereo_is_valid").sum() > 30
+    for name in one.columns("dl2/event"):
+        # The images of an event come in another order into the sums.
+        np.testing.assert_allclose(
+            two.read(f"dl2/event/{name}"), one.read(f"dl2/event/{name}"), rtol=1e-9, err_msg=name
+        )
+    whole = one.read_table("dl2/image/ASTRICam")
+    for camera, odd in (("ASTRICam", 0), ("Other", 1)):
+        rows = (whole["tel_id"] + 1) % 2 == odd
+        assert rows.any()
+        for name, values in two.read_table(f"dl2/image/{camera}").items():
+            np.testing.assert_allclose(values, whole[name][rows], rtol=1e-6, err_msg=name)
+
+
+def test_steps_and_chunks_change_nothing(gammas, tmp_path, monkeypatch):
+    two_cameras(gammas, tmp_path / "two.zarr")
+    for source, name in ((gammas, "one"), (tmp_path / "two.zarr", "two")):
+        process.run(config(source, tmp_path / f"{name}_large.zarr", "backend=cpu"))
+        with monkeypatch.context() as small:
+            small.setattr(stereo, "EVENTS_PER_STEP", 5)
+            small.setattr(store_table, "NARROW_CHUNK_ROWS", 16)
+            process.run(
+                config(source, tmp_path / f"{name}_small.zarr", "backend=cpu", "batch_size=3")
+            )
+        large, small = (open_store(tmp_path / f"{name}_{size}.zarr") for size in ("large", "small"))
+        assert small.array("dl2/event/stereo_alt").chunks == (16,)
+        tables = ["dl2/event"]
+        for camera in large.cameras("dl1"):
+            tables += [f"dl1/image/{camera}", f"dl2/image/{camera}"]
+        for table in tables:
+            assert large.columns(table) == small.columns(table)
+            for column, values in large.read_table(table).items():
+                found = small.read(f"{table}/{column}")
+                # Sums over events with few images have fewer empty places to add up.
+                rtol = 1e-8 if values.dtype.kind == "f" else 0
+                np.testing.assert_allclose(found, values, rtol=rtol, err_msg=column)
+
+
+@pytest.mark.parametrize(
+    ("table", "column", "value", "message"),
+    [
+        ("dl0/image/ASTRICam", "event_index", 10**6, "has . rows, but its images refer to rows"),
+        ("dl0/image/ASTRICam", "tel_id", 77, "are of telescope 77, which the array does not have"),
+        ("dl0/image/ASTRICam", "event_index", 3, "not in the order of their events"),
+    ],
+)
+def test_keys_that_lead_nowhere(table, column, value, message, gammas, tmp_path):
+    import zarr
+
+    copy = tmp_path / "changed.zarr"
+    shutil.copytree(gammas, copy)
+    array = zarr.open_array(copy / table / column, mode="r+")
+    array[-1] = value
+    with pytest.raises(AstriError, match=message.replace(" . ", " [0-9]+ ")):
+        process.run(config(copy, tmp_path / "out.zarr"))
+    assert not list(tmp_path.glob("out.zarr*"))
+
+
 def test_small_batches_change_nothing(stores, tmp_path):
     process.run(config(stores(MUONS), tmp_path / "whole.zarr", "backend=cpu"))
     process.run(config(stores(MUONS), tmp_path / "split.zarr", "backend=cpu", "batch_size=3"))
@@ -134,7 +238,7 @@ def test_small_batches_change_nothing(stores, tmp_path):
 
 
 def test_jax_compiles_once_for_all_batches(stores, tmp_path, monkeypatch):
-    from astri_gpu import backend
+    from astri_gpu import backend_arrays
     from astri_gpu.kernels.image_chain import image_chain
 
     traces = []
@@ -143,7 +247,7 @@ def test_jax_compiles_once_for_all_batches(stores, tmp_path, monkeypatch):
         traces.append(arguments[0].shape)
         return image_chain(*arguments, **options)
 
-    monkeypatch.setattr(backend, "image_chain", counted)
+    monkeypatch.setattr(backend_arrays, "image_chain", counted)
     process.run(config(stores(MUONS), tmp_path / "out.zarr", "backend=jax", "batch_size=8"))
     assert traces == [(8, 1, 2048, 128)]  # 20 images: the last batch of 4 is padded
 
@@ -222,8 +326,9 @@ def test_what_is_no_dl0_store(stores, tmp_path):
 
 def test_existing_output(stores, tmp_path):
     process.run(config(stores(MUONS), tmp_path / "out.zarr"))
-    with pytest.raises(UsageError, match="exists already"):
-        process.run(config(stores(MUONS), tmp_path / "out.zarr"))
+    assert process.run(config(stores(MUONS), tmp_path / "out.zarr")).n_before == 1
+    with pytest.raises(UsageError, match=r"made with other options \(stereo.method planes → lines"):
+        process.run(config(stores(MUONS), tmp_path / "out.zarr", "stereo=lines"))
     process.run(config(stores(MUONS), tmp_path / "out.zarr", "overwrite=true", "stereo=lines"))
     assert open_store(tmp_path / "out.zarr").attrs["config"]["stereo"]["method"] == "lines"
 
@@ -236,7 +341,7 @@ def test_several_stores_resume_and_skip(stores, tmp_path):
     (folder / "c.zarr").mkdir()  # not a store
     pattern = folder / "*.zarr"
     with pytest.raises(PartialFailure, match="1 of 3 inputs failed"):
-        process.run(config(pattern, tmp_path / "dl2", "on_error=skip", "n_workers=2"))
+        process.run(config(pattern, tmp_path / "dl2", "on_error=skip", "execution.n_workers=2"))
     assert sorted(os.listdir(tmp_path / "dl2")) == ["a.zarr", "b.zarr"]
     shutil.rmtree(folder / "c.zarr")
     shutil.rmtree(tmp_path / "dl2" / "b.zarr")

@@ -185,7 +185,7 @@ def simulator(
     AstriError
         When the atmosphere or the backend cannot be used.
     """
-    backend = make_backend(config.backend.name, config.backend.threads)
+    backend = make_backend(config.backend.name, config.backend.threads, config.backend.devices)
     description = plan.layout.cameras[0]
     settings = camera_settings(config.camera)
     camera = camera_model(

@@ -21,7 +21,7 @@ from astri_gpu.kernels.simulation_types import (
 from astri_gpu.simulation.frame import ShowerFrame
 from astri_gpu.simulation.layout import BUILT_IN, array_of
 
-__all__ = ["PARTICLES", "Particle", "ProductionPlan", "plan_production"]
+__all__ = ["PARTICLES", "Particle", "ProductionPlan", "observation_number", "plan_production"]
 
 GEV_PER_TEV = 1000.0
 LOWEST_TEV, HIGHEST_TEV = 0.001, 1000.0
@@ -33,6 +33,7 @@ IMAGE_BYTES = 5500  # of a stored ASTRI image, after compression
 TRUE_IMAGE_BYTES = 1000
 IMAGES_PER_SHOWER = 0.06  # of nine telescopes with the default spectra
 IMAGES_PER_MUON = 0.5
+PARTS = 10_000  # room for the parts of a production between two observation numbers
 
 
 class Particle(NamedTuple):
@@ -107,6 +108,25 @@ class ProductionPlan:
         return {**flat, "mc_run_headers": [flat]}
 
 
+def observation_number(config: SimulateConfig, part: int | None = None) -> int:
+    """Return the obs_id of a production, or of one of its parts.
+
+    Parameters
+    ----------
+    config
+        Of the whole production. Without `obs_id` the number is ten times the seed plus one per
+        particle, and that of a part ten thousand times this plus one plus `part`: no two
+        productions of different seed or particle share a number, and 32 bits suffice up to a seed
+        of 21 000.
+    part
+        Counted from 0; None for a production in one piece.
+    """
+    if config.obs_id is not None:
+        return config.obs_id + (part or 0)
+    whole = 10 * config.seed + PARTICLES[config.production].place
+    return whole if part is None else PARTS * whole + 1 + part
+
+
 def _stream_seed(seed: int, particle: Particle) -> int:
     """Return the seed of the random numbers: particles of one seed have nothing in common."""
     return (seed + particle.place * GOLDEN_64) % 2**64
@@ -165,7 +185,7 @@ def plan_production(config: SimulateConfig) -> ProductionPlan:
         settings=settings,
         layout=layout,
         frame=ShowerFrame(90.0 - config.view.zenith_deg, config.view.azimuth_deg % 360.0),
-        obs_id=10 * config.seed + particle.place if config.obs_id is None else config.obs_id,
+        obs_id=observation_number(config),
         inputs=tuple(
             Path(name)
             for name, built_in in (

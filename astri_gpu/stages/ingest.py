@@ -1,4 +1,4 @@
-"""The stage `ingest`: sim_telarray files to DL0 stores, several files at a time."""
+"""The stage `ingest`: files of sim_telarray and of ctapipe to stores, several at a time."""
 
 import time
 from dataclasses import asdict, dataclass
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from astri_gpu.errors import UsageError
 from astri_gpu.progress import Progress
-from astri_gpu.stages.units import counted, find_inputs, run_units
+from astri_gpu.stages.units import counted, file_units, find_inputs, run_units
 
 if TYPE_CHECKING:
     from astri_gpu.config import IngestConfig
@@ -34,6 +34,8 @@ class Summary:
     @property
     def line(self) -> str:
         """Return files, events, images, seconds and images/s in one line."""
+        if not self.n_done:
+            return f"ingest: nothing to do, {counted(self.n_before, 'file')} done before"
         rate = self.n_images / self.seconds if self.seconds > 0 else 0.0
         before = f" ({self.n_before} more were done before)" if self.n_before else ""
         return (
@@ -46,13 +48,14 @@ class Summary:
 def run(config: "IngestConfig") -> Summary:
     """Ingest every input and return what was done.
 
-    One input is written to `output`; several are written into the directory `output`, in parallel,
-    and those whose store is complete already are left as they are.
+    One input is written to `output`; several are written into the directory `output`, as
+    `config.execution` says. Stores that are complete already are left as they are.
 
     Raises
     ------
     UsageError
-        For options that do not fit, or an existing output of a single input.
+        For options that do not fit, or an existing output that was made from something else or
+        with other options.
     AstriError
         For the first bad file with on_error "stop" or "keep", or when no file could be read.
     PartialFailure
@@ -67,12 +70,10 @@ def run(config: "IngestConfig") -> Summary:
         )
     outcome = run_units(
         "ingest",
-        inputs,
-        Path(config.output),
+        file_units(inputs, Path(config.output), config),
         _ingest,
         config,
-        n_workers=config.n_workers,
-        unit="images",
+        per_core=True,
     )
     done: list[IngestSummary] = outcome.done
     return outcome.finish(
@@ -91,11 +92,12 @@ def run(config: "IngestConfig") -> Summary:
 def _ingest(
     path: Path, output: Path, config: "IngestConfig", shown: Progress | None
 ) -> "IngestSummary":
-    """Ingest one file."""
+    """Ingest one file, of sim_telarray or, known by its first bytes, of ctapipe."""
+    from astri_gpu.io.ctapipe_import_file import is_hdf5
     from astri_gpu.io.simtel import IngestOptions, ingest_file
 
     options = IngestOptions(
-        calibration_events=config.calibration_events,
+        calibration_events=config.keep_calibration_events,
         true_images=config.true_images,
         on_error="keep" if config.on_error == "keep" else "stop",
         allowed_telescopes=tuple(config.allowed_telescopes),
@@ -104,4 +106,8 @@ def _ingest(
         overwrite=config.overwrite,
         obs_id=config.obs_id,
     )
+    if is_hdf5(path):
+        from astri_gpu.io.ctapipe_import import ingest_ctapipe
+
+        return ingest_ctapipe(path, output, options, shown, asdict(config), config.geometry)
     return ingest_file(path, output, options, shown, asdict(config))

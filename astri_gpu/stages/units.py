@@ -1,66 +1,56 @@
-"""What stages over several inputs share: which files, which outputs, what is left to do, and how.
+"""What stages over several units share: which inputs, which outputs, what is left to do, and how.
 
-The unit of work is one input; its output appears whole or not at all. A run that was killed is
-continued by the same command: units that are finished are left as they are.
+The unit of work is one input, or one part of a production; its output appears whole or not at all.
+A run that was killed is continued by the same command: units that are finished are left as they
+are. Who works on them, `config.execution` says: this process, several, or workers of Dask.
 """
 
 import glob
 import logging
-import multiprocessing
-import os
-from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing, contextmanager
-from dataclasses import dataclass
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-from astri_gpu.errors import AstriError, PartialFailure, UsageError
+from astri_gpu.errors import AstriError, OutputBusy, UsageError, sentence
+from astri_gpu.execution import Results, WorkerDied, plan_workers, run_in_processes
 from astri_gpu.progress import Progress, progress
+from astri_gpu.stages.finished import is_finished, stored_provenance
+from astri_gpu.stages.outcome import (
+    BEFORE,
+    BUSY,
+    DONE,
+    FAILED,
+    Outcome,
+    UnitResult,
+    counted,
+    print_table,
+)
 
-__all__ = ["Outcome", "counted", "find_inputs", "output_names", "run_units"]
+__all__ = ["Outcome", "Unit", "counted", "file_units", "find_inputs", "output_names", "run_units"]
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = (".gz", ".zst", ".simtel", ".zarr")
-Todo = Sequence[tuple[Path, Path]]
-Work = Callable[[Path, Path, Any, Progress | None], Any]
-S = TypeVar("S")
+SUFFIXES = (".gz", ".zst", ".simtel", ".zarr", ".h5")
+Work = Callable[[Any, Path, Any, Progress | None], Any]
+Recorded = Callable[[Path], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
-class Outcome:
-    """What became of the units: results of those done now, how many were done before, failures."""
+class Unit:
+    """One piece of work: what it reads (None: nothing), what it writes, and its configuration."""
 
-    stage: str
-    done: list[Any]
-    n_before: int
-    failed: list[str]
-    outputs: tuple[Path, ...]
+    input: Path | None
+    output: Path
+    config: Any
 
-    def finish(self, summary: S) -> S:
-        """Return `summary`, or raise if units failed.
-
-        Raises
-        ------
-        AstriError
-            When all failed.
-        PartialFailure
-            When some failed and the others are done.
-        """
-        if not self.failed:
-            return summary
-        n_units = len(self.done) + self.n_before + len(self.failed)
-        text = f"{len(self.failed)} of {n_units} inputs failed, the first because: {self.failed[0]}"
-        if len(self.failed) == n_units:
-            raise AstriError(text)
-        raise PartialFailure(f"{text} The others are done; {getattr(summary, 'line', '')}.")
-
-
-def counted(number: int, what: str) -> str:
-    """Return a number with its noun, "1 event" or "2 events"."""
-    return f"{number} {what}" if number == 1 else f"{number} {what}s"
+    @property
+    def name(self) -> str:
+        """Return the name of its input, or of its output where it has none."""
+        return (self.input or self.output).name
 
 
 def find_inputs(patterns: Sequence[str]) -> list[Path]:
@@ -83,13 +73,13 @@ def find_inputs(patterns: Sequence[str]) -> list[Path]:
     return list(found)
 
 
-def output_names(inputs: Sequence[Path], output: Path) -> list[Path]:
-    """Return the store of each input: `output` itself for one, ``output/<stem>.zarr`` for several.
+def output_names(inputs: Sequence[Path], output: Path, suffix: str = ".zarr") -> list[Path]:
+    """Return the output of each input: `output` itself for one, ``output/<stem>.zarr`` for several.
 
     Raises
     ------
     UsageError
-        When two inputs would get the same store, or `output` cannot be a directory of stores.
+        When two inputs would get the same output, or `output` cannot be a directory for them.
     """
     if len(inputs) == 1:
         return [output]
@@ -101,144 +91,267 @@ def output_names(inputs: Sequence[Path], output: Path) -> list[Path]:
     names: dict[str, Path] = {}
     for path in inputs:
         stem = path.name
-        for suffix in SUFFIXES:
-            stem = stem.removesuffix(suffix)
+        for ending in SUFFIXES:
+            stem = stem.removesuffix(ending)
         if stem in names:
             raise UsageError(
-                f"The inputs {names[stem]} and {path} would both become {output / stem}.zarr: "
+                f"The inputs {names[stem]} and {path} would both become {output / stem}{suffix}: "
                 "give them two outputs."
             )
         names[stem] = path
-    return [output / f"{stem}.zarr" for stem in names]
+    return [output / f"{stem}{suffix}" for stem in names]
+
+
+def file_units(
+    inputs: Sequence[Path], output: Path, config: Any, suffix: str = ".zarr"
+) -> list[Unit]:
+    """Return one unit per input, all with the same configuration (see `output_names`)."""
+    return [
+        Unit(path, store, config)
+        for path, store in zip(inputs, output_names(inputs, output, suffix), strict=True)
+    ]
+
+
+@dataclass(frozen=True)
+class _Task:
+    """A unit with everything that a worker has to know."""
+
+    stage: str
+    unit: Unit
+    work: Work
+    recorded: Recorded
+    ignored: tuple[str, ...]
+
+    @property
+    def finished(self) -> bool:
+        """Return whether an earlier run has finished the unit (see `is_finished`)."""
+        unit = self.unit
+        return not unit.config.overwrite and is_finished(
+            self.stage, unit.input, unit.output, unit.config, self.recorded, self.ignored
+        )
 
 
 def run_units(
     stage: str,
-    inputs: Sequence[Path],
-    output: Path,
+    units: Sequence[Unit],
     work: Work,
     config: Any,
     *,
-    n_workers: int,
-    unit: str,
+    unit: str = "images",
     total: int | None = None,
+    per_core: bool = False,
+    recorded: Recorded = stored_provenance,
+    ignored: Sequence[str] = (),
 ) -> Outcome:
-    """Do `work` for every input and return what became of it.
+    """Do `work` for every unit and return what became of them.
 
     Parameters
     ----------
     stage
         Name of the stage, for messages and provenance.
-    inputs, output
-        See `output_names`.
+    units
+        What is to be done; those that an earlier run has finished are left as they are.
     work
-        Function (input, output, config, progress or None) -> summary with an attribute
-        `warnings`; importable, because it may run in another process.
+        Function (input, output, config, progress or None) -> summary, importable because it may
+        run in another process. The summary may have `n_images` and `warnings`.
     config
-        Of the stage; its `overwrite`, `on_error` and `progress` are looked at.
-    n_workers
-        Processes over the inputs, 0 = all cores.
+        Of the stage; its `execution`, `overwrite`, `on_error`, `progress` and `debug` are looked
+        at.
     unit, total
         What the progress display of a single process counts, and how many there are.
+    per_core
+        Whether the work keeps one core busy and no more (see `plan_workers`).
+    recorded
+        Function from a finished output to its provenance.
+    ignored
+        Dotted names of options that may differ from those of a finished output.
 
     Raises
     ------
     UsageError
-        When an output exists that was made from something else.
+        When an output exists that was made from something else or with other options.
     AstriError
-        From the first unit that fails, unless ``on_error`` is "skip" and there are several.
+        From the first unit that fails, unless ``on_error`` is "skip" and there are several. Units
+        that were running then are finished, further ones are not started.
     """
-    outputs = output_names(inputs, output)
-    todo = list(zip(inputs, outputs, strict=True))
-    if len(inputs) > 1 and not config.overwrite:
-        todo = [(path, store) for path, store in todo if not _finished(stage, path, store)]
-    n_before = len(inputs) - len(todo)
-    if n_before:
-        logger.info("%d of %d inputs are done already", n_before, len(inputs))
-    done: list[Any] = []
-    failed: list[str] = []
-    n_workers = min(n_workers or os.cpu_count() or 1, len(todo))
-    results = (
-        _here(stage, todo, work, config, unit, total)
-        if n_workers <= 1
-        else _in_processes(stage, todo, work, config, n_workers)
-    )
-    with closing(results):
-        for result in results:
-            if isinstance(result, AstriError):
-                if config.on_error != "skip" or len(inputs) == 1:
-                    raise result
-                logger.warning("%s", result)
-                failed.append(str(result))
-            else:
-                done.append(result)
-                for text in result.warnings:
-                    logger.warning("%s", text)
-    return Outcome(stage, done, n_before, failed, tuple(outputs))
+    tasks = [_Task(stage, item, work, recorded, tuple(ignored)) for item in units]
+    results = {
+        index: UnitResult(task.unit.name, BEFORE)
+        for index, task in enumerate(tasks)
+        if task.finished
+    }
+    todo = [index for index in range(len(tasks)) if index not in results]
+    if results:
+        logger.info("%d of %d units are done already", len(results), len(tasks))
+    noun = "part" if units[0].input is None else "input"
+    if todo:
+        run = _Run(stage, config, noun, len(tasks), unit, total, per_core)
+        for place, result in run.results([tasks[index] for index in todo]):
+            index = todo[place]
+            if result.state == BUSY and tasks[index].finished:
+                result = replace(result, state=BEFORE, error=None)  # by the other run, meanwhile
+            results[index] = result
+    ordered = tuple(results[index] for index in sorted(results))
+    if len(tasks) > 1 and todo:
+        print_table(stage, ordered, noun, len(tasks))
+    failed = [result for result in results.values() if result.state == FAILED]
+    if failed and getattr(config, "on_error", "stop") != "skip":
+        assert failed[0].error is not None
+        raise failed[0].error
+    return Outcome(stage, ordered, tuple(item.output for item in units), noun)
 
 
-def _finished(stage: str, path: Path, store: Path) -> bool:
-    """Return whether an earlier run of this stage made this store from this input."""
-    from astri_gpu.store import open_store
+class _Run:
+    """The units that are left to do, on the way."""
 
-    if not store.exists():
-        return False
-    record = open_store(store).attrs.get("provenance") or {}
-    made_from = [Path(entry["path"]).name for entry in record.get("inputs", [])]
-    if record.get("stage") != stage or made_from != [path.name]:
-        raise UsageError(
-            f"The store {store} was made by {record.get('stage')} from "
-            f"{', '.join(made_from) or 'something else'}, not by {stage} from {path.name}: choose "
-            "another output or set overwrite=true."
+    def __init__(
+        self,
+        stage: str,
+        config: Any,
+        noun: str,
+        n_units: int,
+        unit: str,
+        total: int | None,
+        per_core: bool,
+    ) -> None:
+        self._stage, self._config, self._noun = stage, config, noun
+        self._alone = n_units == 1
+        self._unit, self._total, self._per_core = unit, total, per_core
+        self._skip = getattr(config, "on_error", "stop") == "skip"
+        self._stopped = False
+
+    def results(self, tasks: Sequence[_Task]) -> Iterable[tuple[int, UnitResult]]:
+        """Yield the number and the result of each task as they come, and tell of failures."""
+        execution = self._config.execution
+        backend = getattr(self._config, "backend", None)
+        workers = plan_workers(
+            execution,
+            len(tasks),
+            backend=backend.name if backend else None,
+            per_core=self._per_core,
         )
-    return True
+        if execution.engine == "local" and workers.number == 1 and not workers.threads:
+            yield from self._here(tasks)
+            return
+        with progress(len(tasks), self._stage, f"{self._noun}s", self._config.progress) as shown:
+            outcomes: Results[UnitResult]
+            if execution.engine == "dask":
+                from astri_gpu.execution_dask import run_on_dask
+
+                outcomes = run_on_dask(
+                    _attempt_with_threads,
+                    tasks,
+                    execution,
+                    workers,
+                    stopped=lambda: self._stopped,
+                    tell=self._tell,
+                )
+            else:
+                tasks = [_with_threads(task, workers.threads) for task in tasks]
+                outcomes = run_in_processes(
+                    _attempt,
+                    tasks,
+                    workers,
+                    retries=execution.retries,
+                    stopped=lambda: self._stopped,
+                    debug=self._config.debug,
+                )
+            started, n_images = time.monotonic(), 0
+            for place, outcome in outcomes:
+                result = (
+                    outcome
+                    if isinstance(outcome, UnitResult)
+                    else _failure(tasks[place].unit, outcome, self._config.debug)
+                )
+                n_images += result.n_images or 0
+                rate = n_images / max(time.monotonic() - started, 1e-9)
+                shown.note(f"{rate:,.0f} images/s" if n_images else tasks[place].unit.name)
+                shown.advance(1)
+                self._report(result)
+                yield place, result
+
+    def _here(self, tasks: Sequence[_Task]) -> Iterable[tuple[int, UnitResult]]:
+        """Work on one unit after the other in this process."""
+        with progress(self._total, self._stage, self._unit, self._config.progress) as shown:
+            for place, task in enumerate(tasks):
+                if self._stopped:
+                    return
+                shown.note(task.unit.name)
+                if self._alone:
+                    # Its exceptions are those of the run.
+                    summary = task.work(task.unit.input, task.unit.output, task.unit.config, shown)
+                    result = UnitResult(task.unit.name, DONE, summary=summary)
+                else:
+                    try:
+                        result = _attempt(task, shown)
+                    except MemoryError as error:
+                        result = _failure(task.unit, error, self._config.debug)
+                self._report(result)
+                yield place, result
+
+    def _report(self, result: UnitResult) -> None:
+        """Log warnings and failures when they happen; stop at a failure if so wished."""
+        for text in getattr(result.summary, "warnings", ()):
+            logger.warning("%s", text)
+        if result.state == FAILED:
+            self._stopped = not self._skip
+            if self._skip and not self._alone:
+                logger.warning("%s", result.error)
+        elif result.state == BUSY:
+            logger.warning("%s", result.error)
+
+    def _tell(self, text: str) -> None:
+        if self._config.progress is not False:
+            print(f"astri-gpu {self._stage}: {text}", file=sys.stderr, flush=True)
 
 
-Results = Generator[Any, None, None]
+def _with_threads(task: _Task, threads: int) -> _Task:
+    """Return the task with the threads of its worker in the options of its backend."""
+    config: Any = task.unit.config
+    backend: Any = getattr(config, "backend", None)
+    if not threads or backend is None or backend.threads:
+        return task
+    config = replace(config, backend=replace(backend, threads=threads))
+    return replace(task, unit=replace(task.unit, config=config))
 
 
-def _here(stage: str, todo: Todo, work: Work, config: Any, unit: str, total: int | None) -> Results:
-    """Work on one input after the other in this process."""
-    with progress(total, stage, unit, config.progress) as shown:
-        for path, store in todo:
-            shown.note(path.name)
-            try:
-                yield work(path, store, config, shown)
-            except AstriError as error:
-                yield error
+def _attempt_with_threads(task: _Task, threads: int) -> UnitResult:
+    """Return what became of a task in a worker that has found out what it may use."""
+    return _attempt(_with_threads(task, threads))
 
 
-def _in_processes(stage: str, todo: Todo, work: Work, config: Any, n_workers: int) -> Results:
-    """Work on several inputs at a time, each in a process of its own."""
-    with (
-        progress(len(todo), stage, "inputs", config.progress) as shown,
-        _pool(n_workers) as pool,
-    ):
-        futures: dict[Future[Any], Path] = {
-            pool.submit(work, path, store, config, None): path for path, store in todo
-        }
-        for future in as_completed(futures):
-            path = futures[future]
-            shown.note(path.name)
-            try:
-                result = future.result()
-            except AstriError as error:
-                result = error
-            except BrokenProcessPool as error:
-                raise AstriError(
-                    f"A worker process died while {path} was read (is the memory used up?): set "
-                    "n_workers to a smaller number and run again, finished inputs are skipped."
-                ) from error
-            shown.advance(1)
-            yield result
-
-
-@contextmanager
-def _pool(n_workers: int) -> Iterator[ProcessPoolExecutor]:
-    """Return a pool of fresh processes (forked ones inherit threads that no longer run)."""
-    pool = ProcessPoolExecutor(n_workers, mp_context=multiprocessing.get_context("spawn"))
+def _attempt(task: _Task, shown: Progress | None = None) -> UnitResult:
+    """Return what became of a task; only a lack of memory is left to the caller, who may wait."""
+    unit, started = task.unit, time.perf_counter()
     try:
-        yield pool
-    finally:
-        # After an error the inputs that were not begun are left for the next run.
-        pool.shutdown(wait=True, cancel_futures=True)
+        # Another run over the same units may have finished it since this one began.
+        if task.finished:
+            return UnitResult(unit.name, BEFORE)
+        summary = task.work(unit.input, unit.output, unit.config, shown)
+    except MemoryError:
+        raise
+    except OutputBusy as error:
+        return UnitResult(unit.name, BUSY, time.perf_counter() - started, error=error)
+    except Exception as error:
+        if isinstance(error, UsageError) and _finished_meanwhile(task):
+            return UnitResult(unit.name, BEFORE)
+        if unit.config.debug:
+            traceback.print_exc()
+        return replace(
+            _failure(unit, error, unit.config.debug), seconds=time.perf_counter() - started
+        )
+    return UnitResult(unit.name, DONE, time.perf_counter() - started, summary)
+
+
+def _finished_meanwhile(task: _Task) -> bool:
+    try:
+        return task.finished
+    except AstriError:
+        return False
+
+
+def _failure(unit: Unit, error: Exception, debug: bool) -> UnitResult:
+    """Return the result of a unit that failed, with an error that can go between processes."""
+    if not isinstance(error, AstriError) or isinstance(error, WorkerDied):
+        error = AstriError(f"{unit.name}: {sentence(error, debug)}")
+    return UnitResult(unit.name, FAILED, error=error)

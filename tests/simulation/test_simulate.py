@@ -35,7 +35,10 @@ class TestOptions:
         store = open_store(output)
         assert store.attrs["kind"] == "electron"
         assert main(["simulate", f"output={output}", *options]) == 2
-        assert "exists already" in capsys.readouterr().err
+        text = capsys.readouterr().err
+        assert "made with other options (production electron → gamma)" in text
+        assert main(["simulate", "production=electron", f"output={output}", *options]) == 0
+        assert capsys.readouterr().out == "simulate: nothing to do, 1 part done before\n"
 
     def test_uses_share_their_shower(self, made, tmp_path):
         store = made(tmp_path / "a.zarr", n_showers=10, n_uses=5, batch_size=16)
@@ -91,8 +94,8 @@ class TestOptions:
 
 class TestRefused:
     def test_output_exists(self, simulate_config, small):
-        with pytest.raises(UsageError, match="exists already"):
-            run(simulate_config(small.path))
+        with pytest.raises(UsageError, match="made with other options"):
+            run(simulate_config(small.path, seed=9))
 
     @pytest.mark.parametrize(
         ("options", "message"),
