@@ -3,6 +3,7 @@
 ``python -m benchmarks.cases '{"kind": "chain", "backend": "cpu", "batch": 1024}'`` prints JSON.
 """
 
+import importlib
 import json
 import os
 import re
@@ -10,12 +11,27 @@ import resource
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-__all__ = ["run_case"]
+__all__ = ["CASES", "peak_memory_mib", "run_case"]
 
 N_BATCHES = 3
+
+# Kinds of cases: module and function, which takes the options and returns what fits into JSON.
+CASES = {
+    "chain": ("cases", "chain_case"),
+    "ctapipe_ours": ("ctapipe_process", "our_case"),
+    "ctapipe_tool": ("ctapipe_process", "tool_case"),
+    "ingest": ("rows.ingest", "ingest_case"),
+    "process": ("runs", "process_case"),
+    "production": ("productions", "production_case"),
+    "row": ("rows", "row_case"),
+    "simulate": ("runs", "simulate_case"),
+    "store": ("store_rates", "store_case"),
+    "waveforms": ("waveforms", "waveform_case"),
+}
 
 
 def run_case(kind: str, *, fresh: bool, **options: Any) -> dict[str, Any]:
@@ -26,7 +42,7 @@ def run_case(kind: str, *, fresh: bool, **options: Any) -> dict[str, Any]:
     Raises
     ------
     RuntimeError
-        When the process fails; the message is what it wrote.
+        When the process fails; the message is what it wrote, or how it ended.
     """
     with tempfile.TemporaryDirectory() as cache:
         environment = os.environ | ({"XDG_CACHE_HOME": cache} if fresh else {})
@@ -38,7 +54,10 @@ def run_case(kind: str, *, fresh: bool, **options: Any) -> dict[str, Any]:
             text=True,
         )
     if done.returncode:
-        raise RuntimeError(f"The case {kind} {options} failed:\n{done.stderr}")
+        said = done.stderr.strip() or "it wrote nothing"
+        if done.returncode < 0:
+            said += f"\nthe process was ended by signal {-done.returncode}"
+        raise RuntimeError(f"The case {kind} {options} failed:\n{said}")
     result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return result
 
@@ -79,18 +98,11 @@ def chain_case(backend: str, batch: int, threads: int) -> dict[str, Any]:
 def main() -> None:
     """Run the case that the first argument describes and print its result as JSON."""
     options = json.loads(sys.argv[1])
-    kind = options.pop("kind")
-    if kind == "chain":
-        result = chain_case(**options)
-    elif kind == "production":
-        from .productions import production_case
-
-        result = production_case(**options)
-    else:
-        from .store_rates import store_case
-
-        result = store_case(**options)
-    print(json.dumps(result))
+    module, function = CASES[options.pop("kind")]
+    case: Callable[..., dict[str, Any]] = getattr(
+        importlib.import_module(f"benchmarks.{module}"), function
+    )
+    print(json.dumps(case(**options)))
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import numpy as np
 
 from .astri_images import make_events
 from .cases import run_case
-from .chains import charges, ctapipe_chain, largest_difference, our_chain, setup
+from .chains import charges, ctapipe_chain, our_chain, setup, worst_difference
 from .timing import Rate, rates
 
 __all__ = ["measure_chain"]
@@ -162,10 +162,9 @@ def _errors(runs: dict[str, Any], peer: Any, n_images: int) -> dict[str, Any]:
 
 
 def _worst(found: dict[str, Any], wanted: dict[str, Any]) -> dict[str, Any]:
-    differences = largest_difference(found, wanted)
-    column = max(differences, key=lambda name: differences[name])
+    worst, column = worst_difference(found, wanted)
     return {
-        "worst": differences[column],
+        "worst": worst,
         "column": column,
         "n_images": len(next(iter(wanted.values()))),
     }

@@ -4,6 +4,7 @@ Ours starts from ADC counts and computes every column of DL1b. ctapipe's starts 
 charges and makes fewer parameters: the ratio flatters it.
 """
 
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from astri_gpu.backend import Backend, make_backend
+from astri_gpu.backend import Backend, ImageChain, make_backend
 from astri_gpu.config import ProcessConfig, compose
 from astri_gpu.instrument import CameraDescription
 from astri_gpu.kernels.image_chain import calibrated_images
@@ -25,7 +26,16 @@ from astri_gpu.stages.images import camera_arrays, image_settings
 
 from .astri_images import AstriEvents
 
-__all__ = ["Setup", "ctapipe_chain", "largest_difference", "our_chain", "setup"]
+__all__ = [
+    "Setup",
+    "charges",
+    "ctapipe_chain",
+    "largest_difference",
+    "our_chain",
+    "our_stream",
+    "setup",
+    "worst_difference",
+]
 
 HILLAS = ("intensity", "fov_lon", "fov_lat", "length", "width", "psi", "skewness", "kurtosis")
 
@@ -63,14 +73,7 @@ def setup(events: AstriEvents) -> Setup:
 def our_chain(made: Setup, name: str, *, threads: int = 0) -> tuple[Backend, Callable[..., Any]]:
     """Return a backend and a function from (first, last) to the result of these images."""
     backend = make_backend(name, threads)
-    chain = backend.image_chain(
-        made.camera,
-        made.events.calibration,
-        made.settings,
-        n_samples=0,
-        adc_dtype=made.events.adc.dtype,
-        dense=False,
-    )
+    chain = _chain(made, backend)
 
     def run(first: int, last: int) -> ImageResult:
         result = chain(*made.rows(first, last))
@@ -78,6 +81,37 @@ def our_chain(made: Setup, name: str, *, threads: int = 0) -> tuple[Backend, Cal
         return result
 
     return backend, run
+
+
+def our_stream(made: Setup, name: str, batch: int) -> Callable[[int, int], None]:
+    """Return a function that takes the images from first to last to columns in host memory.
+
+    As many batches are in flight as the stages would have.
+    """
+    backend = make_backend(name)
+    chain = _chain(made, backend)
+
+    def run(first: int, last: int) -> None:
+        waiting: deque[Callable[[], ImageResult]] = deque()
+        for start in range(first, last, batch):
+            waiting.append(chain.start(*made.rows(start, min(start + batch, last))))
+            if len(waiting) == backend.pipeline_depth:
+                waiting.popleft()()
+        for finish in waiting:
+            finish()
+
+    return run
+
+
+def _chain(made: Setup, backend: Backend) -> ImageChain:
+    return backend.image_chain(
+        made.camera,
+        made.events.calibration,
+        made.settings,
+        n_samples=0,
+        adc_dtype=made.events.adc.dtype,
+        dense=False,
+    )
 
 
 def largest_difference(
@@ -107,6 +141,15 @@ def largest_difference(
         scale = np.maximum(scale, max(0.01 * float(np.median(size)), 1e-12))
         worst[name] = float(np.max(difference / scale))
     return worst
+
+
+def worst_difference(
+    columns: dict[str, NDArray[Any]], reference: dict[str, NDArray[Any]]
+) -> tuple[float, str]:
+    """Return the largest of all differences (see `largest_difference`) and its column."""
+    differences = largest_difference(columns, reference)
+    worst = max(differences, key=lambda name: differences[name])
+    return differences[worst], worst
 
 
 def charges(made: Setup, first: int, last: int) -> NDArray[np.float32]:

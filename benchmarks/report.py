@@ -1,28 +1,37 @@
 """Results as JSON, and the same as tables to read."""
 
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from .machine import slug
+from .report_rows import curves, rate_text, rows_table, table
 
-__all__ = ["markdown", "write_results"]
+__all__ = ["markdown", "stem_of", "write_results"]
 
 
 def write_results(results: dict[str, Any], folder: Path) -> list[Path]:
     """Write ``<date>-<machine>.json`` and ``.md`` and return their paths."""
     folder.mkdir(parents=True, exist_ok=True)
-    stem = slug(results["machine"]) + ("-quick" if results["quick"] else "")
+    stem = stem_of(results)
     paths = [folder / f"{stem}.json", folder / f"{stem}.md"]
     paths[0].write_text(json.dumps(results, indent=1, allow_nan=True) + "\n")
     paths[1].write_text(markdown(results))
     return paths
 
 
+def stem_of(results: dict[str, Any]) -> str:
+    """Return what the names of all files of a run begin with."""
+    return slug(results["machine"]) + ("-quick" if results["quick"] else "")
+
+
 def markdown(results: dict[str, Any]) -> str:
     """Return the results as Markdown."""
     parts = [_machine(results)]
+    if "table" in results:
+        parts.append(rows_table(results["table"]))
+    if "scaling" in results:
+        parts.append(curves(results["scaling"], results["pictures"]))
     if "chain" in results:
         parts.append(_chain(results["chain"]))
     if "stores" in results:
@@ -30,20 +39,6 @@ def markdown(results: dict[str, Any]) -> str:
     if "kernels" in results:
         parts.append(_kernels(results["kernels"]))
     return "\n\n".join(parts) + "\n"
-
-
-def _table(head: str, rows: Iterable[Iterable[Any]]) -> str:
-    columns = head.split("|")
-    lines = ["| " + " | ".join(column.strip() for column in columns) + " |"]
-    lines.append("|---" + "|---:" * (len(columns) - 1) + "|")
-    lines += ["| " + " | ".join(str(cell) for cell in row) + " |" for row in rows]
-    return "\n".join(lines)
-
-
-def _rate(value: float) -> str:
-    """Return a rate with three digits, and thousands apart."""
-    digits = max(0, len(str(int(value))) - 3)
-    return f"{round(value, -digits):,.0f}".replace(",", " ")
 
 
 def _machine(results: dict[str, Any]) -> str:
@@ -68,7 +63,7 @@ def _chain(chain: dict[str, Any]) -> str:
     rows = []
     peer = chain["peer"]
     if peer:
-        rows.append(["ctapipe, function by function", "1", _rate(peer["images_per_s"]), "1"])
+        rows.append(["ctapipe, function by function", "1", rate_text(peer["images_per_s"]), "1"])
         rows[0] += ["", "", ""]
     for case in chain["cases"]:
         ratio = case["ratio_to_ctapipe"]
@@ -76,7 +71,7 @@ def _chain(chain: dict[str, Any]) -> str:
             [
                 case["backend"],
                 case["batch"],
-                _rate(case["images_per_s"]),
+                rate_text(case["images_per_s"]),
                 "" if ratio is None else f"{ratio:.3g}",
                 f"{case['first_call_s']:.2f}",
                 f"{case['memory_before_mib']:.0f}",
@@ -94,12 +89,12 @@ def _chain(chain: dict[str, Any]) -> str:
             "ADC counts to all columns of DL1b; ctapipe from calibrated charges to fewer "
             f"parameters, one process. Images have {pixels['median']:.0f} pixels after cleaning "
             f"(median; mean {pixels['mean']:.1f}).",
-            _table(
+            table(
                 "backend | images a batch | images/s | ratio to ctapipe | first call, s | "
                 "memory before, MiB | peak memory, MiB",
                 rows,
             ),
-            _table("largest relative difference | value | column | images", errors),
+            table("largest relative difference | value | column | images", errors),
         ]
     )
 
@@ -111,9 +106,9 @@ def _stores(stores: dict[str, Any]) -> str:
         rows.append(
             [
                 case["pipeline"],
-                _rate(rate["whole"]),
-                _rate(case["best_images_per_s"]),
-                *(_rate(rate[part]) for part in ("reading", "computing", "writing")),
+                rate_text(rate["whole"]),
+                rate_text(case["best_images_per_s"]),
+                *(rate_text(rate[part]) for part in ("reading", "computing", "writing")),
                 f"{case['first_call_s']:.2f}",
                 f"{case['peak_memory_mib']:.0f}",
             ]
@@ -124,7 +119,7 @@ def _stores(stores: dict[str, Any]) -> str:
             f"`process` on {stores['n_images']} images ({stores['raw_mib']:.0f} MiB of counts, "
             f"{stores['stored_mib']:.0f} MiB stored), backend {stores['backend']}, "
             f"{stores['threads'] or 'all'} threads; DL1b, DL2a and the output synced to disk.",
-            _table(
+            table(
                 "codec pipeline | images/s | best | reading alone | computing alone | "
                 "writing alone | first run, s | peak memory, MiB",
                 rows,
@@ -139,7 +134,7 @@ def _kernels(kernels: list[dict[str, Any]]) -> str:
             entry["kernel"],
             entry["backend"],
             entry["batch"],
-            _rate(entry["rows_per_s"]),
+            rate_text(entry["rows_per_s"]),
             f"{1e3 * entry['steady_s']:.3g}",
             f"{entry['first_call_s']:.2f}",
         ]
@@ -148,5 +143,5 @@ def _kernels(kernels: list[dict[str, Any]]) -> str:
     head = "kernel | backend | rows | rows/s | steady call, ms | first call, s"
     return (
         "## Kernels of the array text\n\nA row is an image, or an event of nine images (stereo)."
-        "\n\n" + _table(head, rows)
+        "\n\n" + table(head, rows)
     )

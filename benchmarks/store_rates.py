@@ -27,7 +27,7 @@ def measure_stores(
     backend: str,
     threads: int,
     pipelines: Sequence[str],
-    folder: Path | None,
+    folder: str | Path | None,
     fresh: bool,
 ) -> dict[str, Any]:
     """Return the rates of one synthetic DL0 store, written to a temporary folder for this.
@@ -143,7 +143,8 @@ def _parts(source: Path, folder: Path, config: Any) -> tuple[Callable[[], None],
     camera = read_layout(store).cameras[0]
     n_images = store.n_rows(f"dl0/image/{name}")
     backend = make_backend(config.backend.name, config.backend.threads)
-    batch = min(config.batch_size, backend.batch_limit or config.batch_size, n_images)
+    chunk = store.array(f"dl0/image/{name}/adc").chunks[0]
+    batch = min(config.batch_size or chunk, backend.batch_limit or chunk, chunk, n_images)
     fixed = backend.fixed_shape
 
     def reading() -> None:

@@ -14,19 +14,18 @@ from typing import Any
 
 import numpy as np
 
-from astri_gpu.backend import make_backend
-from astri_gpu.config import compose
-from astri_gpu.stages import ingest
-from astri_gpu.stages.constants import constants_table
-from astri_gpu.stages.images import calibration_arrays, camera_arrays, image_settings
-from astri_gpu.store import Store, open_store
-from astri_gpu.store_layout import read_layout
-
+from .cases import peak_memory_mib, run_case
+from .ceilings import read_bytes_per_s
+from .chains import worst_difference
 from .machine import describe, slug
 from .timing import rates
 
+__all__ = ["main", "measure_waveforms", "waveform_case"]
+
 N_IMAGES = 400  # of one round: the images of the file, repeated
 N_ROUNDS = 7
+N_COMPARED = 64
+PEER = "ctapipe"
 
 
 def main() -> None:
@@ -36,31 +35,19 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("benchmarks/results"))
     options = parser.parse_args()
     machine = describe()
-    with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "dl0.zarr"
-        ingest.run(
-            compose(
-                "ingest",
-                [f"input='{options.file}'", f"output='{path}'", "on_error=keep", "progress=false"],
-            )
-        )
-        store = open_store(path)
-        camera = max(store.cameras(), key=lambda name: store.n_rows(f"dl0/image/{name}"))
-        shape = store.array(f"dl0/image/{camera}/waveform").shape
-        contestants = {"ctapipe": _ctapipe(options.file)}
-        for threads in (1, 0):
-            name = "cpu, one thread" if threads else "cpu"
-            contestants[name] = (N_IMAGES, _ours(store, camera, threads))
-        found = rates(contestants, n_rounds=N_ROUNDS)
+    found = measure_waveforms(options.file, n_images=N_IMAGES, n_rounds=N_ROUNDS)
+    if found is None:
+        parser.error(f"{options.file} has no waveforms")
     lines = [
         "# Waveforms",
         f"{machine['date']}, revision {machine['revision']}, {machine['processor']}, "
-        f"{machine['cores']} cores; {camera} images of (gain, pixel, sample) = {shape[1:]} from "
-        f"{options.file.name}, default processing of ctapipe, in memory.",
+        f"{machine['cores']} cores; {found['camera']} images of (gain, pixel, sample) = "
+        f"{tuple(found['shape'])} from {found['file']}, default processing of ctapipe, in memory.",
         "| who | images/s | ratio to ctapipe |\n|---|---:|---:|\n"
         + "\n".join(
-            f"| {name} | {rate.median:,.0f} | {rate.ratio(found['ctapipe']):.1f} |"
-            for name, rate in found.items()
+            f"| {name} | {entry['images_per_s']:,.0f} "
+            f"| {'' if (ratio := entry['ratio_to_ctapipe']) is None else f'{ratio:.1f}'} |"
+            for name, entry in found["rates"].items()
         ),
     ]
     text = "\n\n".join(lines) + "\n"
@@ -69,14 +56,122 @@ def main() -> None:
     (options.output / f"{slug(machine)}-waveforms.md").write_text(text)
 
 
-def _ours(store: Store, name: str, threads: int) -> Callable[[], Any]:
+def measure_waveforms(
+    path: str | Path,
+    *,
+    n_images: int,
+    n_rounds: int,
+    threads: int = 0,
+    folder: str | Path | None = None,
+) -> dict[str, Any] | None:
+    """Return rates, ratios, memory and errors of the waveforms of a file, ready for JSON.
+
+    Of several cameras the one with most images is taken; ctapipe processes all of them.
+
+    Parameters
+    ----------
+    path
+        sim_telarray file.
+    n_images
+        Images of one round, those of the file repeated; ctapipe takes the file once.
+    n_rounds
+        How often all contestants take turns.
+    threads
+        Of the cpu backend, 0 = all cores.
+    folder
+        Where temporary files go; the system's choice if None.
+
+    Returns
+    -------
+    dict, or None
+        None for a file whose cameras have no waveforms.
+    """
+    from astri_gpu.config import compose
+    from astri_gpu.stages import ingest
+    from astri_gpu.store import open_store
+
+    with tempfile.TemporaryDirectory(dir=folder, prefix="astri-gpu-benchmark-") as name:
+        store_path = Path(name) / "dl0.zarr"
+        ingest.run(
+            compose(
+                "ingest",
+                [f"input='{path}'", f"output='{store_path}'", "on_error=keep", "progress=false"],
+            )
+        )
+        store = open_store(store_path)
+        cameras = [
+            name for name in store.cameras() if "waveform" in store.columns(f"dl0/image/{name}")
+        ]
+        if not cameras:
+            return None
+        camera = max(cameras, key=lambda name: store.n_rows(f"dl0/image/{name}"))
+        shape = store.array(f"dl0/image/{camera}/waveform").shape[1:]
+        contestants: dict[str, tuple[int, Callable[[], Any]]] = {}
+        peer = _ctapipe(Path(path))
+        if peer:
+            contestants[PEER] = peer
+        for contestant, n_threads in (("cpu, one thread", 1), ("cpu", threads)):
+            call = _ours(store_path, camera, "cpu", n_threads, n_images)
+            contestants[contestant] = (n_images, call)
+        found = rates(contestants, n_rounds=n_rounds)
+        case = run_case(
+            "waveforms",
+            fresh=False,
+            path=str(store_path),
+            camera=camera,
+            n_images=n_images,
+            threads=threads,
+        )
+        error = _error(store_path, camera, min(n_images, N_COMPARED))
+    n_bytes = int(np.prod(shape)) * 2
+    return {
+        "file": Path(path).name,
+        "camera": camera,
+        "shape": list(shape),
+        "n_images": n_images,
+        "rates": {
+            name: {
+                "images_per_s": rate.median,
+                "rounds": rate.rounds,
+                "ratio_to_ctapipe": rate.ratio(found[PEER]) if peer else None,
+            }
+            for name, rate in found.items()
+        },
+        "bytes": n_bytes,
+        "ceiling_images_per_s": read_bytes_per_s() / n_bytes,
+        "error": error,
+        **case,
+    }
+
+
+def waveform_case(path: str, camera: str, n_images: int, threads: int) -> dict[str, Any]:
+    """Return the peak memory of a process that has nothing but the waveforms and our chain."""
+    call = _ours(Path(path), camera, "cpu", threads, n_images)
+    for _ in range(3):
+        call()
+    return {"peak_memory_mib": peak_memory_mib()}
+
+
+def _ours(
+    path: Path, name: str, backend: str, threads: int, n_images: int
+) -> Callable[[], dict[str, Any]]:
+    """Return a function that processes the first images of a store, again and again if few."""
+    from astri_gpu.backend import make_backend
+    from astri_gpu.config import compose
+    from astri_gpu.stages.constants import constants_table
+    from astri_gpu.stages.images import calibration_arrays, camera_arrays, image_settings
+    from astri_gpu.store import open_store
+    from astri_gpu.store_layout import read_layout
+
+    store = open_store(path)
     config = compose("process", ["input=none", "output=none", "experiment=ctapipe"])
     camera = next(camera for camera in read_layout(store).cameras if camera.name == name)
     waveform = store.read(f"dl0/image/{name}/waveform")
-    rows = np.arange(N_IMAGES) % len(waveform)
+    rows = np.arange(n_images) % len(waveform)
     index = store.read(f"dl0/image/{name}/calibration_index")[rows]
-    waveform, is_shower = waveform[rows], np.ones(N_IMAGES, dtype=np.bool_)
-    chain = make_backend("cpu", threads).image_chain(
+    waveform, is_shower = waveform[rows], np.ones(n_images, dtype=np.bool_)
+    made = make_backend(backend, threads)
+    chain = made.image_chain(
         camera_arrays(camera, config),
         calibration_arrays(constants_table(store, name, camera, config), camera, config)[0],
         image_settings(camera, config),
@@ -84,13 +179,28 @@ def _ours(store: Store, name: str, threads: int) -> Callable[[], Any]:
         adc_dtype=waveform.dtype,
         dense=False,
     )
-    return lambda: chain(waveform, index, is_shower)
+
+    def call() -> dict[str, Any]:
+        columns = chain(waveform, index, is_shower).columns
+        return {column: made.to_host(values) for column, values in columns.items()}
+
+    return call
 
 
-def _ctapipe(path: Path) -> tuple[int, Callable[[], None]]:
-    from ctapipe.calib import CameraCalibrator
-    from ctapipe.image import ImageProcessor
-    from ctapipe.io import SimTelEventSource
+def _error(path: Path, camera: str, n_images: int) -> dict[str, Any]:
+    """Return the largest relative difference of the loops from the array text."""
+    columns = [_ours(path, camera, backend, 0, n_images)() for backend in ("cpu", "numpy")]
+    worst, column = worst_difference(*columns)
+    return {"worst": worst, "column": column, "n_images": n_images}
+
+
+def _ctapipe(path: Path) -> tuple[int, Callable[[], None]] | None:
+    try:
+        from ctapipe.calib import CameraCalibrator
+        from ctapipe.image import ImageProcessor
+        from ctapipe.io import SimTelEventSource
+    except ImportError:
+        return None
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a truncated file
