@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from astri_gpu.schema import Column
 
-__all__ = ["ChunkedArray", "array_options", "described", "missing_chunks"]
+__all__ = ["ChunkedArray", "array_options", "consolidate", "described", "missing_chunks"]
 
 # Bitshuffle packs the few noisy bits of ADC counts; LZ4 then decodes fastest of all that reach the
 # same ratio (zstd gains 10 % in size and halves the rate).
@@ -192,3 +192,34 @@ def missing_chunks(folder: Path) -> list[str]:
     counts = [math.ceil(length / step) for length, step in zip(shape, size, strict=True)]
     names = ("/".join(("c", *map(str, index))) for index in np.ndindex(*counts))
     return [name for name in names if not (folder / name).is_file()]
+
+
+def consolidate(folder: Path) -> None:
+    """Put a copy of all metadata of a store into its root: xarray then opens it in one read.
+
+    The same as `zarr.consolidate_metadata`, which opens every array for it. The copy is not in the
+    Zarr v3 specification yet; readers that do not know it skip it.
+
+    Raises
+    ------
+    OSError
+        When the metadata cannot be read or written.
+    """
+    found: dict[str, Any] = {}
+    for where, folders, files in os.walk(folder):
+        folders.sort()
+        if "zarr.json" in files:
+            meta = json.loads((Path(where) / "zarr.json").read_bytes())
+            found[Path(where).relative_to(folder).as_posix()] = meta
+            if meta["node_type"] == "array":
+                folders.clear()  # chunks
+    root = found.pop(".")
+    for meta in found.values():
+        if meta["node_type"] == "group":
+            meta["consolidated_metadata"] = _inline({})
+    root["consolidated_metadata"] = _inline(found)
+    (folder / "zarr.json").write_text(json.dumps(root, indent=2))
+
+
+def _inline(metadata: dict[str, Any]) -> dict[str, Any]:
+    return {"kind": "inline", "must_understand": False, "metadata": metadata}

@@ -7,7 +7,6 @@ is never touched again.
 
 import functools
 import shutil
-import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -17,10 +16,7 @@ import numpy as np
 
 from astri_gpu.errors import AstriError, UsageError
 from astri_gpu.schema import SCHEMA_VERSION, Column, column
-from astri_gpu.store_chunks import (
-    ChunkedArray,
-    missing_chunks,
-)
+from astri_gpu.store_chunks import ChunkedArray, consolidate, missing_chunks
 from astri_gpu.store_disk import disk_errors, json_ready, sync, sync_tree
 from astri_gpu.store_lock import OutputLock
 from astri_gpu.store_table import ROWS_PER_CHUNK, ColumnWriter, Growing, TableWriter
@@ -219,7 +215,7 @@ class StoreWriter:
         for table in self._tables.values():
             table.close()
         self._root.update_attributes(json_ready(self.attrs))
-        self._consolidate()
+        consolidate(self.partial)
         sync_tree(self.partial)
         self._check_complete()
         if self.path.exists():
@@ -242,15 +238,6 @@ class StoreWriter:
                 f"What was written for {self.path} has gone ({lost[0]}): its folder was removed "
                 "or renamed while this run was writing it; run again."
             )
-
-    def _consolidate(self) -> None:
-        """Put a copy of all metadata into the root: xarray then opens the store in one read."""
-        import zarr
-
-        with warnings.catch_warnings():
-            # The copy is not in the Zarr v3 specification yet; readers that do not know it skip it.
-            warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
-            zarr.consolidate_metadata(self._root.store, zarr_format=3)
 
 
 def create(path: str | Path, *, overwrite: bool = False, attrs: Mapping[str, Any]) -> StoreWriter:

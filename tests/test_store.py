@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import textwrap
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 
 import astropy.units as u
 import numpy as np
 import pytest
+import zarr
 
 from astri_gpu.errors import AstriError, UsageError
 from astri_gpu.store import copy_group, create, fingerprint, open_store
@@ -392,3 +394,31 @@ def test_attributes_are_plain_json(tmp_path):
     assert attrs["nan"] is None
     assert attrs["counts"] == [0, 1, 2]
     assert attrs["number"] == 0.5
+
+
+def test_metadata_in_the_root_are_those_of_zarr(tmp_path):
+    make(tmp_path / "a.zarr")
+    ours = json.loads((tmp_path / "a.zarr" / "zarr.json").read_bytes())
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="Consolidated metadata is currently not part")
+        zarr.consolidate_metadata(str(tmp_path / "a.zarr"), zarr_format=3)
+    assert ours == json.loads((tmp_path / "a.zarr" / "zarr.json").read_bytes())
+    assert f"{CAMERA}/adc" in ours["consolidated_metadata"]["metadata"]
+
+
+def test_shards_are_those_of_zarr(tmp_path):
+    written = make(tmp_path / "a.zarr", (37,), rows_per_chunk=4)
+    array = zarr.open_array(str(tmp_path / "a.zarr" / CAMERA / "adc"), mode="r")
+    copy = zarr.create_array(
+        str(tmp_path / "b.zarr"), shape=array.shape, dtype=array.dtype, chunks=array.chunks,
+        shards=array.shards, compressors=array.compressors, fill_value=0,
+    )  # fmt: skip
+    copy[...] = written["adc"]
+    assert array.shards is not None
+    assert array.shape[0] % array.chunks[0]
+    for file in sorted((tmp_path / "a.zarr" / CAMERA / "adc" / "c").rglob("0")):
+        if file.is_file():
+            inside = file.relative_to(tmp_path / "a.zarr" / CAMERA / "adc")
+            # Their order in a shard is free; bytes in all and index are of one size.
+            assert file.stat().st_size == (tmp_path / "b.zarr" / inside).stat().st_size
+    np.testing.assert_array_equal(array[...], written["adc"])

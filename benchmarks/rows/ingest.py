@@ -41,8 +41,13 @@ def measure(settings: Settings) -> Measured:
     rate = entry["images_per_s"]
     several = found["processes"]
     notes = [f"{entry['file']}, {entry['n_images']} images, the slowest of {len(found['files'])}"]
+    notes.append(
+        f"reading alone, which is all that {PEER} does: {rate['reading']:,.0f} images/s, "
+        f"{entry['ratio_reading']:.1f} ×"
+    )
     notes += [
         f"{other['file']}: {other['images_per_s']['ingest']:,.0f} images/s, {other['ratio']:.1f} ×"
+        f" (reading alone {other['ratio_reading']:.1f} ×)"
         for other in found["files"]
         if other is not entry
     ]
