@@ -7,20 +7,23 @@
 Simulates a production in parts, processes it in one process, in a pool, with a LocalCluster of
 Dask, with Dask workers in Slurm jobs and, one part for two cleanings, as a sweep through
 `submitit_slurm`; compares every array; and measures the parallel efficiency over files: the rate of
-several one-thread workers against one, beside as many commands started by hand, which shows what
-the cores can give. The files are links to the production, so that the start of workers does not
-count for much. Where `sbatch` is missing the Slurm runs are left out, and
-the results say so. Exit code 1 when an array differs or a run fails.
+several one-thread workers on as many cores against one on one core, beside as many commands started
+by hand, which shows what cores and disk can give. The files are links to the production, so that
+the start of workers does not count for much. Where `sbatch` is missing the Slurm runs are left out,
+and the results say so. Exit code 1 when an array differs or a run fails.
 """
 
 import argparse
+import contextlib
 import json
+import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -163,7 +166,8 @@ def _efficiency(inputs: Path, work: Path, workers: int, rounds: int, images: int
     for _ in range(rounds):
         for name, measure in engines.items():
             for number in (1, workers):
-                times[name][number].append(measure(number))
+                with _on_cores(number):
+                    times[name][number].append(measure(number))
     for name, seconds in times.items():
         ratios = [
             one / (workers * several)
@@ -177,6 +181,20 @@ def _efficiency(inputs: Path, work: Path, workers: int, rounds: int, images: int
         }
         print(f"{name}: efficiency {found[name]['efficiency']:.2f}", flush=True)
     return found
+
+
+@contextlib.contextmanager
+def _on_cores(number: int) -> Iterator[None]:
+    """Confine commands to as many cores as they have workers.
+
+    A worker with one thread for its loops reads and writes in others, and would take a free core.
+    """
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, sorted(before)[:number])
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def _timed(inputs: Path, work: Path, workers: int, *words: str) -> float:
