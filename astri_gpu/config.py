@@ -48,7 +48,26 @@ __all__ = [
 
 
 @dataclass
-class IngestConfig(Section):
+class FilesConfig(Section):
+    """A stage from one or several inputs to an output."""
+
+    if TYPE_CHECKING:  # each stage says what they are
+        input: Any
+        output: str
+
+    def validate(self) -> None:
+        """Raise a `UsageError` for values out of range or paths that are none."""
+        super().validate()
+        path_list(self.input)
+        path_list(self.output, "output")
+
+    def inputs(self) -> list[str]:
+        """Return `input` as a list of paths or patterns."""
+        return path_list(self.input)
+
+
+@dataclass
+class IngestConfig(FilesConfig):
     """Options of `astri-gpu ingest`."""
 
     input: Any = option(REQUIRED, help="sim_telarray or ctapipe file, list of files, or pattern")
@@ -78,19 +97,9 @@ class IngestConfig(Section):
     debug: bool = option(False, help="show the traceback of an error")
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
 
-    def validate(self) -> None:
-        """Raise a `UsageError` for values out of range or paths that are none."""
-        super().validate()
-        path_list(self.input)
-        path_list(self.output, "output")
-
-    def inputs(self) -> list[str]:
-        """Return `input` as a list of paths or patterns."""
-        return path_list(self.input)
-
 
 @dataclass
-class ProcessConfig(Section):
+class ProcessConfig(FilesConfig):
     """Options of `astri-gpu process`."""
 
     input: Any = option(REQUIRED, help="DL0 store (or DL1a), list of stores, or pattern")
@@ -119,19 +128,9 @@ class ProcessConfig(Section):
     parameters: ParameterConfig = field(default_factory=ParameterConfig)
     stereo: StereoConfig = field(default_factory=StereoConfig)
 
-    def validate(self) -> None:
-        """Raise a `UsageError` for values out of range or paths that are none."""
-        super().validate()
-        path_list(self.input)
-        path_list(self.output, "output")
-
-    def inputs(self) -> list[str]:
-        """Return `input` as a list of paths or patterns."""
-        return path_list(self.input)
-
 
 @dataclass
-class ExportConfig(Section):
+class ExportConfig(FilesConfig):
     """Options of `astri-gpu export`."""
 
     input: Any = option(REQUIRED, help="processed store, list of stores, or pattern")
@@ -151,16 +150,6 @@ class ExportConfig(Section):
     )
     debug: bool = option(False, help="show the traceback of an error")
     execution: ExecutionConfig = field(default_factory=ExecutionConfig)
-
-    def validate(self) -> None:
-        """Raise a `UsageError` for values out of range or paths that are none."""
-        super().validate()
-        path_list(self.input)
-        path_list(self.output, "output")
-
-    def inputs(self) -> list[str]:
-        """Return `input` as a list of paths or patterns."""
-        return path_list(self.input)
 
 
 @dataclass
@@ -190,7 +179,7 @@ class DisplayConfig(Section):
 
 
 @dataclass
-class ReportConfig(Section):
+class ReportConfig(FilesConfig):
     """Options of `astri-gpu report`."""
 
     input: Any = option(REQUIRED, help="DL2a stores of simulated events: one, a list, or a pattern")
@@ -204,16 +193,6 @@ class ReportConfig(Section):
         None, help="show a progress bar; null = a bar on a terminal, a line every 10 s elsewhere"
     )
     debug: bool = option(False, help="show the traceback of an error")
-
-    def validate(self) -> None:
-        """Raise a `UsageError` for values out of range or paths that are none."""
-        super().validate()
-        path_list(self.input)
-        path_list(self.output, "output")
-
-    def inputs(self) -> list[str]:
-        """Return `input` as a list of paths or patterns."""
-        return path_list(self.input)
 
 
 # Sections with a folder of alternatives, in the order in which `--help` shows them.
