@@ -266,15 +266,27 @@ def _prepare(client: Any, execution: ExecutionConfig, workers: Workers, threads:
         name = "astri-gpu"
 
         def setup(self, worker: Any) -> None:
-            prepare_worker(worker.name, shares, n_gpus, execution.workers_per_job)
+            self.undo = prepare_worker(worker.name, shares, n_gpus, execution.workers_per_job)
+
+        def teardown(self, worker: Any) -> None:
+            self.undo.close()  # a worker may be a thread of a process that lives on
 
     client.register_plugin(Prepare())
 
 
-def prepare_worker(name: Any, shares: Sequence[Share], n_gpus: int, workers_per_job: int) -> None:
-    """Give this worker process its share of the machine (see `share_of`) and quiet libraries."""
+def prepare_worker(
+    name: Any, shares: Sequence[Share], n_gpus: int, workers_per_job: int
+) -> contextlib.ExitStack:
+    """Give this worker process its share of the machine (see `share_of`) and quiet libraries.
+
+    Returns
+    -------
+    What makes libraries chatter again when it is closed.
+    """
     share_of(name, shares, n_gpus, workers_per_job).take()
-    _KEPT.enter_context(quiet_libraries(debug=False))
+    undo = contextlib.ExitStack()
+    undo.enter_context(quiet_libraries(debug=False))
+    return undo
 
 
 def share_of(name: Any, shares: Sequence[Share], n_gpus: int, workers_per_job: int) -> Share:
@@ -299,6 +311,3 @@ def share_of(name: Any, shares: Sequence[Share], n_gpus: int, workers_per_job: i
         return share
     of_job = Workers(workers_per_job, share.threads, visible_devices())
     return of_job.share(index if workers_per_job > 1 else 0)
-
-
-_KEPT = contextlib.ExitStack()

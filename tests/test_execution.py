@@ -1,6 +1,7 @@
 """Productions in parts, through every engine and launcher: the same numbers, and honest ends."""
 
 import json
+import logging
 import os
 import shutil
 import sys
@@ -204,12 +205,15 @@ class TestDask:
 
     def test_a_scheduler_that_runs_already(self, production, serial, tmp_path):
         distributed = pytest.importorskip("distributed")
+        handlers = list(logging.getLogger("astri_gpu").handlers)
         with distributed.LocalCluster(
             n_workers=1, threads_per_worker=1, dashboard_address=":0", processes=False
         ) as cluster:
             words = ["execution=dask", f"execution.address='{cluster.scheduler_address}'"]
             assert processed(production / "*.zarr", tmp_path / "dl2", *words).n_done == N_PARTS
         assert_equal_folders(serial, tmp_path / "dl2")
+        # The worker was a thread of this process, and has left nothing behind.
+        assert logging.getLogger("astri_gpu").handlers == handlers
 
     def test_what_slurm_is_asked_for(self, monkeypatch):
         pytest.importorskip("dask_jobqueue")

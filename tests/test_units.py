@@ -114,16 +114,26 @@ def test_stop_starts_nothing_new(run, execution, tmp_path, capsys):
     assert f"1 failed, {5 - begun} not begun" in capsys.readouterr().err
 
 
+def settled(outcome, execution):
+    """Return the states of a run in which workers died.
+
+    What a worker of Dask has finished is asked for again when it dies before it could tell; the
+    second attempt then finds the output.
+    """
+    again = {"finished before": "done"} if execution.engine == "dask" else {}
+    return {name: again.get(state, state) for name, state in states(outcome).items()}
+
+
 @pytest.mark.parametrize("execution", PARALLEL)
 def test_a_worker_that_dies_once_costs_nothing(run, execution):
     words = {"a": "die_once", "b": "ok", "c": "die_once", "d": "ok"}
-    assert states(run(words, execution)) == dict.fromkeys("abcd", "done")
+    assert settled(run(words, execution), execution) == dict.fromkeys("abcd", "done")
 
 
 @pytest.mark.parametrize("execution", PARALLEL)
 def test_a_worker_that_always_dies_is_reported(run, execution, caplog):
     outcome = run({"a": "die", "b": "ok", "c": "ok"}, replace(execution, retries=1))
-    assert states(outcome) == {"a": "failed", "b": "done", "c": "done"}
+    assert settled(outcome, execution) == {"a": "failed", "b": "done", "c": "done"}
     assert "a: its worker process died each of the 2 times it was tried" in caplog.text
     with pytest.raises(PartialFailure, match="1 of 3 inputs failed"):
         outcome.finish(None)
