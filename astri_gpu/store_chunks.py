@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 
 from astri_gpu.schema import Column
 
-__all__ = ["ChunkedArray", "array_options", "consolidate", "described", "missing_chunks"]
+__all__ = ["ChunkedArray", "consolidate", "missing_chunks"]
 
 # Bitshuffle packs the few noisy bits of ADC counts; LZ4 then decodes fastest of all that reach the
 # same ratio (zstd gains 10 % in size and halves the rate).
@@ -31,7 +31,7 @@ NO_CHUNK = np.iinfo(np.uint64).max
 """Offset and length, in the index of a shard, of a chunk that is not there."""
 
 
-def array_options(dtype: np.dtype[Any]) -> dict[str, Any]:
+def _array_options(dtype: np.dtype[Any]) -> dict[str, Any]:
     """Return what `create_array` needs for an array of this type: codec, fill value."""
     from zarr.codecs import BloscCodec
 
@@ -43,7 +43,7 @@ def array_options(dtype: np.dtype[Any]) -> dict[str, Any]:
     }
 
 
-def described(entry: Column) -> dict[str, str]:
+def _described(entry: Column) -> dict[str, str]:
     """Return the attributes of the array of a column."""
     attrs = {"units": entry.unit, "description": entry.description}
     if entry.astri:
@@ -100,7 +100,7 @@ class ChunkedArray:
         shards = None if self._shard is None else (self._shard, *chunks[1:])
         meta = json.loads(_metadata(self._dtype.str, chunks, shards))
         meta["shape"] = [self._n_rows, *self._tail]
-        meta["attributes"] = described(self._entry)
+        meta["attributes"] = _described(self._entry)
         meta["dimension_names"] = list(self._entry.dims)
         (self._folder / "zarr.json").write_text(json.dumps(meta, indent=2))
 
@@ -168,7 +168,7 @@ def _metadata(dtype: str, chunks: tuple[int, ...], shards: tuple[int, ...] | Non
         shards=shards,
         dimension_names=[None] * len(chunks),
         zarr_format=3,
-        **array_options(np.dtype(dtype)),
+        **_array_options(np.dtype(dtype)),
     )
     text: str = memory["zarr.json"].to_bytes().decode()
     return text
