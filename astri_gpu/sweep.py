@@ -7,6 +7,7 @@ the sweep counts them at the end.
 
 import contextlib
 import json
+import logging
 import os
 import sys
 import time
@@ -82,7 +83,8 @@ def run_sweep(stage: str, overrides: list[str]) -> None:
     _folders.clear()
     # With HYDRA_FULL_ERROR errors are raised instead of printed with a traceback.
     before = sys.argv  # which Hydra reads
-    with _environment(HYDRA_FULL_ERROR="1", **{JOBS_VARIABLE: str(n_jobs)}):
+    variables = {"HYDRA_FULL_ERROR": "1", JOBS_VARIABLE: str(n_jobs)}
+    with _environment(**variables), _root_logger_kept():
         callback = f"+hydra.callbacks.astri_gpu._target_={__name__}.{SweepFolder.__name__}"
         name = f"hydra.job.name=astri-gpu-{stage}"  # of log files and Slurm jobs
         sys.argv = [f"astri-gpu-{stage}", "--multirun", callback, name, *overrides]
@@ -217,6 +219,20 @@ def _take_share(config: Any, launcher: Any, number: int) -> None:
         execution.threads_per_worker = 0  # this process has them
     if backend is not None:
         backend.threads = backend.threads or threads
+
+
+@contextlib.contextmanager
+def _root_logger_kept() -> Iterator[None]:
+    """A context after which the root logger is as before; Hydra gives it handlers for the jobs."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    try:
+        yield
+    finally:
+        for handler in set(root.handlers) - set(handlers):
+            handler.close()
+        root.handlers[:] = handlers
+        root.setLevel(level)
 
 
 @contextlib.contextmanager

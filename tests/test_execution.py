@@ -290,8 +290,11 @@ class TestSweeps:
 
     def test_all_jobs_fail(self, production, tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(tmp_path)
+        root = logging.getLogger()
+        handlers, level = list(root.handlers), root.level
         assert self.sweep(production, tmp_path, ["basic"], "cleaning.picture_pe=1,2") == 1
         assert "2 job(s) of the sweep failed" in capsys.readouterr().err
+        assert (root.handlers, root.level) == (handlers, level)  # Hydra sets up its own
 
     def test_a_launcher_that_is_not_installed(self, production, tmp_path, monkeypatch, capsys):
         monkeypatch.chdir(tmp_path)
