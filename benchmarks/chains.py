@@ -37,6 +37,7 @@ __all__ = [
     "worst_difference",
 ]
 
+HALF_TURN = {"hillas_psi": 180.0, "astri_delta": np.pi}  # the same axis again
 HILLAS = ("intensity", "fov_lon", "fov_lat", "length", "width", "psi", "skewness", "kurtosis")
 
 
@@ -134,8 +135,8 @@ def largest_difference(
         if not known.any():
             continue
         difference = np.abs(found[known] - wanted[known])
-        if name in ("hillas_psi", "astri_delta"):
-            difference = np.minimum(difference, np.abs(180 - difference))
+        if name in HALF_TURN:
+            difference = np.minimum(difference, np.abs(HALF_TURN[name] - difference))
         size = np.abs(wanted[known])
         scale = np.ones_like(size) if name in COUNT_COLUMNS else size
         scale = np.maximum(scale, max(0.01 * float(np.median(size)), 1e-12))

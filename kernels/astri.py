@@ -25,7 +25,7 @@ class AstriParameters(NamedTuple):
     mdist: Float[Array, " image"]  # brightest pixel to centre of gravity, deg
     m3long: Float[Array, " image"]  # signed cube root of the third longitudinal moment, deg
     leakage: Float[Array, " image"]  # share of charge in the outermost row
-    delta: Float[Array, " image"]  # direction of the major axis, deg
+    delta: Float[Array, " image"]  # direction of the major axis, rad
     dist: Float[Array, " image"]  # centre of gravity to source position, deg
     miss: Float[Array, " image"]  # source position to major axis, signed, deg
     alpha: Float[Array, " image"]  # angle between axis and direction of the source, signed, deg
@@ -103,7 +103,7 @@ def astri_parameters(
         mdist=xp.where(has_charge, at_brightest(xp.hypot(delta_lon, delta_lat)), nan),
         m3long=m3long,
         leakage=safe_divide(xp, leaked, intensity),
-        delta=parameters.psi,
+        delta=parameters.psi * (math.pi / 180),
         dist=dist,
         miss=miss,
         alpha=xp.asin(sine) * (180 / math.pi),

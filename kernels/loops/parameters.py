@@ -247,7 +247,7 @@ def _write_astri(row, values, pixels, n, state, settings, intensity, cog_lon, co
         miss = axis_lon * s_lat - axis_lat * s_lon
         row[ASTRI + 1] = values[ALONG, brightest]
         row[ASTRI + 3] = math.copysign(abs(third) ** (1 / 3), third)
-        row[ASTRI + 5] = psi * DEGREE
+        row[ASTRI + 5] = psi
         row[ASTRI + 7] = miss
         if dist > 0:
             row[ASTRI + 8] = math.asin(max(-1.0, min(1.0, miss / dist))) * DEGREE

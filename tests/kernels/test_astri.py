@@ -80,7 +80,7 @@ def slow_astri(charge, camera, pixels):
         mdist=math.hypot(camera.lon[brightest] - lon, camera.lat[brightest] - lat),
         m3long=math.copysign(abs(third) ** (1 / 3), third),
         leakage=math.fsum(c for p, c in q.items() if camera.border_1[p]) / size,
-        delta=math.degrees(math.atan2(axis[1], axis[0])),
+        delta=math.atan2(axis[1], axis[0]),
         dist=dist,
         miss=miss,
         alpha=math.degrees(math.asin(miss / dist)),
@@ -152,7 +152,8 @@ def test_turned_about_the_source(hexagons, seed, angle, scale):
     found = arguments(scale * charge, mask, turned)
     core = arguments(charge, mask, hexagons)[2]
     other = astri_parameters(*found[:2], core, *found[3:], **SOURCE)
-    sign = np.where(np.abs((other.delta - one.delta - angle + 90) % 360 - 90) < 1e-3, 1, -1)
+    turn = np.rad2deg(other.delta - one.delta) - angle
+    sign = np.where(np.abs((turn + 90) % 360 - 90) < 1e-3, 1, -1)
     for name in ("conc", "mdist", "leakage", "dist", "num_island", "num_core", "num_boundary"):
         np.testing.assert_allclose(
             getattr(other, name), getattr(one, name), rtol=1e-9, err_msg=name
