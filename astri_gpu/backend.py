@@ -15,13 +15,14 @@ import functools
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from astri_gpu.backend_arrays import ArrayChain, HostChain
 from astri_gpu.backend_cuda import StagedChain
+from astri_gpu.backend_forest import ArrayForest, ForestCall, cpu_forest, cuda_forest
 from astri_gpu.errors import AstriError
 from astri_gpu.kernels.image_types import (
     CalibrationArrays,
@@ -29,6 +30,9 @@ from astri_gpu.kernels.image_types import (
     ImageResult,
     ImageSettings,
 )
+
+if TYPE_CHECKING:
+    from astri_gpu.reconstruction.flatten import FlatForest
 
 __all__ = ["BACKENDS", "Backend", "ImageChain", "make_backend", "visible_devices"]
 
@@ -156,6 +160,10 @@ class Backend:
         del n_samples, adc_dtype
         return ArrayChain(self, camera, calibration, settings, dense=dense)
 
+    def forest(self, flat: "FlatForest") -> ForestCall:
+        """Return an ensemble of trees as a function of (row, feature) float32; NumPy in and out."""
+        return ArrayForest(self, flat)
+
 
 class _Cpu(Backend):
     name = "cpu"
@@ -189,6 +197,9 @@ class _Cpu(Backend):
             n_threads=self.threads,
         )
         return HostChain(loops)
+
+    def forest(self, flat: "FlatForest") -> ForestCall:
+        return cpu_forest(flat, self.threads)
 
 
 class _Jax(Backend):
@@ -336,6 +347,9 @@ class _Cupy(Backend):
         except RuntimeError as error:  # numba-cuda or a driver is missing: the text says which
             raise AstriError(f"backend=cupy: {error}") from error
         return StagedChain(self.cupy, loops, self.pipeline_depth, min(4, self.threads))
+
+    def forest(self, flat: "FlatForest") -> ForestCall:
+        return cuda_forest(flat)
 
 
 def _cores() -> int:

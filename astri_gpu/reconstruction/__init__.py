@@ -1,0 +1,1 @@
+"""Forests that turn parameters of images and events into energy, class and direction."""
