@@ -84,7 +84,8 @@ def _entry(head: str, text: str, column: int = 38) -> list[str]:
     """Return `head` and the wrapped `text` beside it in a column."""
     body = textwrap.wrap(text, _WIDTH - column) or [""]
     if len(head) >= column - 1:
-        return [head, *(" " * column + line for line in body)]
+        heads = textwrap.wrap(head, _WIDTH, subsequent_indent=" " * 6, drop_whitespace=True)
+        return [*heads, *(" " * column + line for line in body)]
     first = f"{head:<{column}}{body[0]}".rstrip()
     return [first, *(" " * column + line for line in body[1:])]
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from astri_gpu.config_reconstruction import ReconstructConfig, TrainConfig
 from astri_gpu.config_sections import (
     BackendConfig,
     CalibrationConfig,
@@ -18,7 +19,7 @@ from astri_gpu.config_sections import (
 )
 from astri_gpu.config_simulation import SimulateConfig
 from astri_gpu.errors import UsageError
-from astri_gpu.options import REQUIRED, Section, option, path_list, specs
+from astri_gpu.options import REQUIRED, FilesConfig, Section, option, specs
 from astri_gpu.overrides import check_overrides, hydra_error
 
 if TYPE_CHECKING:
@@ -36,10 +37,12 @@ __all__ = [
     "IngestConfig",
     "ParameterConfig",
     "ProcessConfig",
+    "ReconstructConfig",
     "ReportConfig",
     "SimulateConfig",
     "Stage",
     "StereoConfig",
+    "TrainConfig",
     "compose",
     "compose_tree",
     "register_schemas",
@@ -48,29 +51,13 @@ __all__ = [
 
 
 @dataclass
-class FilesConfig(Section):
-    """A stage from one or several inputs to an output."""
-
-    if TYPE_CHECKING:  # each stage says what they are
-        input: Any
-        output: str
-
-    def validate(self) -> None:
-        """Raise a `UsageError` for values out of range or paths that are none."""
-        super().validate()
-        path_list(self.input)
-        path_list(self.output, "output")
-
-    def inputs(self) -> list[str]:
-        """Return `input` as a list of paths or patterns."""
-        return path_list(self.input)
-
-
-@dataclass
 class IngestConfig(FilesConfig):
     """Options of `astri-gpu ingest`."""
 
-    input: Any = option(REQUIRED, help="sim_telarray or ctapipe file, list of files, or pattern")
+    input: Any = option(
+        REQUIRED,
+        help="file of sim_telarray, ctapipe or A-SciSoft (FITS, lv1b to lv2b), list, or pattern",
+    )
     output: str = option(REQUIRED, help="store to write (a directory)")
     overwrite: bool = option(False, help="replace an existing output")
     on_error: str = option(
@@ -136,7 +123,15 @@ class ExportConfig(FilesConfig):
     input: Any = option(REQUIRED, help="processed store, list of stores, or pattern")
     output: str = option(REQUIRED, help="file to write; a directory for several stores")
     format: str = option(
-        "ctapipe", choices=["ctapipe"], help="whose files: ctapipe's HDF5, data model v7.1.0"
+        "ctapipe",
+        choices=["ctapipe", "astri"],
+        help="whose files: ctapipe's HDF5 (data model v7.1.0), or A-SciSoft-like FITS",
+    )
+    level: str = option(
+        "highest",
+        choices=["highest", "lv1b", "lv1c", "lv2a", "lv2b"],
+        help="of format=astri (lv1b, lv1c: a folder, one file per telescope); highest = what the "
+        "store has",
     )
     images: bool | None = option(
         None, help="write charge, peak time and mask of every pixel; null = if the store has them"
@@ -182,8 +177,10 @@ class DisplayConfig(Section):
 class ReportConfig(FilesConfig):
     """Options of `astri-gpu report`."""
 
-    input: Any = option(REQUIRED, help="DL2a stores of simulated events: one, a list, or a pattern")
-    output: str = option(REQUIRED, help="folder to write: report.html, summary.json, pictures")
+    input: Any = option(
+        REQUIRED, help="DL2a or DL2b stores of simulated events: one, a list, or a pattern"
+    )
+    output: str = option(REQUIRED, help="folder to write: page, numbers, tables, pictures")
     bins_per_decade: int = option(
         5, low=1, high=20, unit="bins", help="energy bins in a factor of ten"
     )
@@ -210,6 +207,9 @@ GROUPS = (
     "calibration",
     "cleaning",
     "stereo",
+    "features",
+    "forest",
+    "sample",
 )
 
 
@@ -259,17 +259,35 @@ STAGES: dict[str, Stage] = {
         ),
         experiments=True,
     ),
+    "train": Stage(
+        TrainConfig,
+        "DL2a stores of gammas and protons -> forests for energy, class and direction",
+        (
+            "astri-gpu train gamma_dl2.zarr proton_dl2.zarr output=forests.skops",
+            "astri-gpu train input='train/*.zarr' output=trees.skops forest=extra_trees \\\n"
+            "    features=astri sample=levelled",
+        ),
+    ),
+    "reconstruct": Stage(
+        ReconstructConfig,
+        "DL2a store and forests -> energy, gammaness, direction (DL1c, DL2b)",
+        (
+            "astri-gpu reconstruct gamma_dl2.zarr model=forests.skops output=gamma_dl2b.zarr",
+            "astri-gpu reconstruct 'dl2/*.zarr' model=forests.skops output=dl2b execution=dask",
+        ),
+    ),
     "export": Stage(
         ExportConfig,
-        "DL2a store -> HDF5 file that ctapipe reads",
+        "processed store -> HDF5 file that ctapipe reads, or A-SciSoft-like FITS",
         (
             "astri-gpu export gamma_dl2.zarr output=gamma_dl2.h5",
             "astri-gpu export input='dl2/*.zarr' output=ctapipe images=false",
+            "astri-gpu export gamma_dl2.zarr output=gamma.lv2a.fits format=astri level=lv2a",
         ),
     ),
     "report": Stage(
         ReportConfig,
-        "DL2a stores of simulated events -> a small illustrated report",
+        "DL2a or DL2b stores of simulated events -> an illustrated report",
         (
             "astri-gpu report gamma_dl2.zarr proton_dl2.zarr output=report",
             "astri-gpu report input='dl2/*.zarr' output=report overwrite=true bins_per_decade=4",

@@ -9,11 +9,20 @@ import difflib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from os import PathLike, fspath
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from astri_gpu.errors import UsageError
 
-__all__ = ["REQUIRED", "Section", "Spec", "did_you_mean", "option", "path_list", "specs"]
+__all__ = [
+    "REQUIRED",
+    "FilesConfig",
+    "Section",
+    "Spec",
+    "did_you_mean",
+    "option",
+    "path_list",
+    "specs",
+]
 
 REQUIRED = "???"  # OmegaConf's mark for a value that the user has to give
 
@@ -124,6 +133,25 @@ class Section:
             if isinstance(value, str) and value == REQUIRED:
                 raise UsageError(f"{spec.key} is missing: give {spec.key}=... ({spec.help})")
             spec.check(value)
+
+
+@dataclass
+class FilesConfig(Section):
+    """A stage from one or several inputs to an output."""
+
+    if TYPE_CHECKING:  # each stage says what they are
+        input: Any
+        output: str
+
+    def validate(self) -> None:
+        """Raise a `UsageError` for values out of range or paths that are none."""
+        super().validate()
+        path_list(self.input)
+        path_list(self.output, "output")
+
+    def inputs(self) -> list[str]:
+        """Return `input` as a list of paths or patterns."""
+        return path_list(self.input)
 
 
 def _own_specs(cls: type[Section]) -> Iterator[tuple[dataclasses.Field, Spec]]:

@@ -306,6 +306,21 @@ TABLES: dict[str, dict[str, Column]] = {
             ("stereo_average_intensity", "f8", "electron", "Mean intensity of the used images"),
             ("stereo_n_tels", "i4", "", "Telescopes used in the reconstruction"),
             ("stereo_is_valid", "bool", "", "True = the reconstruction succeeded"),
+            ("mean_energy", "f4", "TeV", "Weighted mean of the energies of the images"),
+            ("mean_gammaness", "f4", "", "Weighted mean of the gammaness of the images"),
+            ("disp_alt", "f8", "deg", "Altitude from the displacements of the images"),
+            ("disp_az", "f8", "deg", "Azimuth from the displacements, North over East"),
+            ("reco_energy", "f4", "TeV", "Estimated energy"),
+            ("reco_energy_uncert", "f4", "TeV", "Expected error of the energy (68 %)"),
+            ("gammaness", "f4", "", "Score of the event, 0 hadron to 1 gamma"),
+            ("reco_alt", "f8", "deg", "Altitude, geometry and displacements merged"),
+            ("reco_az", "f8", "deg", "Azimuth, geometry and displacements merged"),
+            ("reco_fov_lon", "f4", "deg", "Longitude in the telescope frame of the array pointing"),
+            ("reco_fov_lat", "f4", "deg", "Latitude in the telescope frame of the array pointing"),
+            ("reco_direction_uncert", "f4", "deg", "Expected error of the direction (68 %)"),
+            ("reco_n_tels", "i4", "", "Images that took part"),
+            ("event_quality", "i4", "", "1 best to 4 worst quarter by expected error; 0 = none"),
+            ("reco_is_valid", "bool", "", "True = energy, gammaness and direction are there"),
         ),
     ),
     "dl2/image": _table(
@@ -313,6 +328,19 @@ TABLES: dict[str, dict[str, Column]] = {
         (
             *_IMAGE_KEYS,
             ("stereo_impact_distance", "f4", "m", "Distance of telescope and reconstructed axis"),
+            ("tel_energy_uncert", "f4", "TeV", "Expected error of tel_energy (68 %)"),
+            ("tel_disp_sign", "f4", "", "Probability that the source lies along +psi"),
+            ("tel_disp_uncert", "f4", "deg", "Expected error of the displacement"),
+            ("tel_is_valid", "bool", "", "True = passed the filter and has predictions"),
+        ),
+        Column("tel_energy", ("image",), "f4", "TeV", "Energy from this image", "EST_EN"),
+        Column("tel_gammaness", ("image",), "f4", "", "Score of this image", "GAMMANESS"),
+        Column("tel_disp", ("image",), "f4", "deg", "Centroid to source, estimated", "DISP"),
+        Column(
+            "tel_disp_fov_lon", ("image",), "f4", "deg", "Source longitude from this image", "XDISP"
+        ),
+        Column(
+            "tel_disp_fov_lat", ("image",), "f4", "deg", "Source latitude from this image", "YDISP"
         ),
     ),
 }

@@ -290,6 +290,7 @@ def test_closed_pipe_is_no_error():
 def test_stage_tells_that_an_input_does_not_exist(name, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     words = ["nothing_here.zarr"] + (["output=out"] if name != "info" else [])
+    words += ["model=forests.skops"] if name == "reconstruct" else []
     words += ["source=corsika"] if name == "simulate" else []  # the model needs no input
     assert main([name, *words]) in (1, 2)
     text = capsys.readouterr().err

@@ -101,6 +101,8 @@ def test_every_import_is_a_declared_dependency():
         "yaml": "hydra_core",
         "erfa": "pyerfa",
         "llvmlite": "numba",
+        "sklearn": "scikit_learn",
+        "threadpoolctl": "scikit_learn",  # which needs it, too
     }
     extras = {"cupy", "cupyx", "dask", "distributed", "tables", "zarrs"}
     outside = set(imported_names()) - set(sys.stdlib_module_names) - extras - {"astri_gpu"}
