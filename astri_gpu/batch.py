@@ -73,7 +73,7 @@ class ColumnReader:
         AstriError
             When a column is missing or cannot be decoded.
         """
-        if not self._first <= start <= stop <= self._last:
+        if not self._columns or not self._first <= start <= stop <= self._last:
             self._first = start // self._step * self._step
             self._last = -(-stop // self._step) * self._step
             self._columns = self._store.read_table(self._path, self._names, self._first, self._last)

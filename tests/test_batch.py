@@ -128,6 +128,8 @@ def test_columns_are_read_a_chunk_at_a_time(store, monkeypatch):
 
     monkeypatch.setattr(type(store), "read_table", counted)
     columns = ColumnReader(store, "dl0/image/Toy", ["event_index", "tel_id"])
+    assert columns.read(0, 0)["tel_id"].dtype == np.uint16  # no rows, but their columns
+    read.clear()
     columns._step = 4  # as if the chunks were smaller
     parts = [columns.read(first, first + 2)["event_index"] for first in range(0, 10, 2)]
     np.testing.assert_array_equal(np.concatenate(parts), np.arange(10) // 2)
