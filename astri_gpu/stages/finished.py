@@ -75,7 +75,8 @@ def is_finished(
             f"{remedy}"
         ) from error
     inputs = record.get("inputs", [])
-    made_from = [Path(entry["path"]).name for entry in inputs]
+    # Behind the first one is what the options name, such as a file of models.
+    made_from = [Path(entry["path"]).name for entry in inputs[:1]]
     if record.get("stage") != stage or (path is not None and made_from != [path.name]):
         source = "" if path is None else f" from {path.name}"
         raise UsageError(
@@ -89,11 +90,15 @@ def is_finished(
             f"The store {output} was made with other options "
             f"({', '.join(changed[:SHOWN])}{more}): {remedy}"
         )
-    if path is not None and _is_another(path, inputs[0], record.get("started", "")):
-        raise UsageError(
-            f"The store {output} was made from another {path.name}, or {path} has changed since: "
-            f"{remedy}"
-        )
+    if path is None:
+        return True
+    sources = [path, *(Path(entry["path"]) for entry in inputs[1:])]
+    for origin, entry in zip(sources, inputs, strict=True):
+        if _is_another(origin, entry, record.get("started", "")):
+            raise UsageError(
+                f"The store {output} was made from another {origin.name}, or {origin} has changed "
+                f"since: {remedy}"
+            )
     return True
 
 

@@ -82,6 +82,23 @@ def _productions(folder: Path) -> list[Path]:
     return sorted((folder / OUTPUT).iterdir())
 
 
+def _processed_with_models(folder: Path) -> list[Path]:
+    """Return four small DL2a stores and, last, a file of models of such images."""
+    steps = {
+        "gamma": ["simulate", *SMALL, "n_showers=1200", "seed=5"],
+        "proton": ["simulate", *SMALL, "n_showers=2000", "seed=6", "production=proton"],
+    }
+    steps |= {
+        f"{kind}_dl2": ["process", f"../{kind}/{OUTPUT}/*.zarr", *RUN] for kind in tuple(steps)
+    }
+    both = [f"../{kind}_dl2/{OUTPUT}/*.zarr" for kind in ("gamma", "proton")]
+    steps["models"] = ["train", *both, *RUN, "forest=draft", "sample.n_importance=0"]
+    for name, words in steps.items():
+        _finish(_start(words, folder / name), words)
+    return [*sorted((folder / "gamma_dl2" / OUTPUT).iterdir()), folder / "models" / OUTPUT]
+
+
+RUN = [f"output={OUTPUT}", "progress=false"]
 SMALL = ["shower=draft", "n_parts=4", f"output={OUTPUT}", "progress=false"]
 STAGES = {
     "simulate": Stage(_nothing, lambda _: ["simulate", *SMALL, "n_showers=1600", "seed=7"]),
@@ -104,6 +121,10 @@ STAGES = {
             "images=true",
             "progress=false",
         ],
+    ),
+    "reconstruct": Stage(
+        _processed_with_models,
+        lambda paths: ["reconstruct", *map(str, paths[:-1]), f"model={paths[-1]}", *RUN],
     ),
 }
 
