@@ -1,10 +1,12 @@
 """The stage `export`: processed stores to files that other packages read."""
 
 import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from astri_gpu.errors import UsageError
 from astri_gpu.progress import Progress
 from astri_gpu.stages.units import counted, file_units, find_inputs, run_units
 
@@ -15,6 +17,8 @@ if TYPE_CHECKING:
 __all__ = ["Summary", "run"]
 
 SUFFIX = ".h5"
+HIGHEST = "highest"
+Recorded = Callable[[Path], Mapping[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -69,19 +73,17 @@ def run(config: "ExportConfig") -> Summary:
     PartialFailure
         With on_error "skip", at the end, when some stores failed and the others are done.
     """
-    from astri_gpu.io.ctapipe_export_file import import_tables, recorded_provenance
-
-    import_tables()  # its absence is one sentence, not one for every input
     started = time.perf_counter()
     inputs = find_inputs(config.inputs())
+    suffix, recorded = _format(config, inputs)
     outcome = run_units(
         "export",
-        file_units(inputs, Path(config.output), config, suffix=SUFFIX),
+        file_units(inputs, Path(config.output), config, suffix=suffix),
         _export,
         config,
         total=_n_images(inputs),
         per_core=True,
-        recorded=recorded_provenance,
+        recorded=recorded,
     )
     done: list[ExportSummary] = outcome.done
     return outcome.finish(
@@ -98,13 +100,49 @@ def run(config: "ExportConfig") -> Summary:
     )
 
 
+def _format(config: "ExportConfig", inputs: Sequence[Path]) -> tuple[str, Recorded]:
+    """Return how the names of outputs end, and what finds their provenance; check the options."""
+    if config.format == "ctapipe":
+        from astri_gpu.io.ctapipe_export_file import import_tables, recorded_provenance
+
+        import_tables()  # its absence is one sentence, not one for every input
+        if config.level != HIGHEST:
+            raise UsageError(f"level={config.level} belongs to format=astri: leave it out.")
+        return SUFFIX, recorded_provenance
+    from astri_gpu.io import astri_fits_export, astri_fits_reader
+    from astri_gpu.store import open_store
+
+    if config.images:
+        raise UsageError("FITS files of these levels have no pixels: leave out images=true.")
+    levels = {config.level}
+    if config.level == HIGHEST:
+        levels = {astri_fits_export.highest_level(open_store(path)) for path in inputs}
+    if len(levels) > 1:
+        raise UsageError(
+            f"The inputs have different highest levels ({', '.join(sorted(levels))}): "
+            "choose one by level=."
+        )
+    return astri_fits_export.suffix(levels.pop()), astri_fits_reader.recorded_provenance
+
+
 def _export(
     path: Path | None, output: Path, config: "ExportConfig", shown: Progress | None
 ) -> "ExportSummary":
     """Export one store."""
+    assert path is not None  # every unit of this stage has an input
+    if config.format == "astri":
+        from astri_gpu.io.astri_fits_export import export_astri
+
+        return export_astri(
+            path,
+            output,
+            level=None if config.level == HIGHEST else config.level,
+            overwrite=config.overwrite,
+            config=asdict(config),
+            shown=shown,
+        )
     from astri_gpu.io.ctapipe_export import export_store
 
-    assert path is not None  # every unit of this stage has an input
     return export_store(
         path,
         output,

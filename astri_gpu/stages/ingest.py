@@ -1,4 +1,4 @@
-"""The stage `ingest`: files of sim_telarray and of ctapipe to stores, several at a time."""
+"""The stage `ingest`: files of sim_telarray, ctapipe and A-SciSoft to stores, several at a time."""
 
 import time
 from dataclasses import asdict, dataclass
@@ -92,7 +92,8 @@ def run(config: "IngestConfig") -> Summary:
 def _ingest(
     path: Path, output: Path, config: "IngestConfig", shown: Progress | None
 ) -> "IngestSummary":
-    """Ingest one file, of sim_telarray or, known by its first bytes, of ctapipe."""
+    """Ingest one file, of sim_telarray or, known by its first bytes, of ctapipe or A-SciSoft."""
+    from astri_gpu.io.astri_fits_reader import is_fits
     from astri_gpu.io.ctapipe_import_file import is_hdf5
     from astri_gpu.io.simtel import IngestOptions, ingest_file
 
@@ -110,4 +111,8 @@ def _ingest(
         from astri_gpu.io.ctapipe_import import ingest_ctapipe
 
         return ingest_ctapipe(path, output, options, shown, asdict(config), config.geometry)
+    if is_fits(path):
+        from astri_gpu.io.astri_fits_import import ingest_astri
+
+        return ingest_astri(path, output, options, shown, asdict(config))
     return ingest_file(path, output, options, shown, asdict(config))

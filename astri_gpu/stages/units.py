@@ -34,7 +34,8 @@ __all__ = ["Outcome", "Unit", "counted", "file_units", "find_inputs", "output_na
 
 logger = logging.getLogger(__name__)
 
-SUFFIXES = (".gz", ".zst", ".simtel", ".zarr", ".h5")
+FITS_LEVELS = (".lv1b", ".lv1c", ".lv2a", ".lv2b")  # of A-SciSoft
+SUFFIXES = (".gz", ".zst", ".simtel", ".zarr", ".h5", ".fits", *FITS_LEVELS)
 Work = Callable[[Any, Path, Any, Progress | None], Any]
 Recorded = Callable[[Path], Mapping[str, Any]]
 
