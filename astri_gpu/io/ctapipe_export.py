@@ -56,7 +56,7 @@ def export_store(
     Parameters
     ----------
     path
-        DL2a store, or DL1a store with charges.
+        DL2a or DL2b store, or DL1a store with charges.
     output
         The file to make.
     images

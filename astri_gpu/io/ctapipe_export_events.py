@@ -10,21 +10,14 @@ from numpy.typing import NDArray
 from astri_gpu.errors import AstriError
 from astri_gpu.instrument import ArrayLayout
 from astri_gpu.io import ctapipe_model as model
+from astri_gpu.io.ctapipe_export_dl2 import Columns, ResultTables
 from astri_gpu.io.ctapipe_export_file import CtapipeFile, EventTable
 from astri_gpu.io.ctapipe_time import to_high_res
-from astri_gpu.kernels.stereo import select_images
 from astri_gpu.store import Store
 
-__all__ = ["Columns", "Content", "EventTables"]
+__all__ = ["Content", "EventTables"]
 
 EVENTS_PER_STEP = 65_536
-SELECTION = {  # columns of dl1/image that decide which images a reconstruction uses
-    "intensity": "hillas_intensity",
-    "width": "hillas_width",
-    "n_pixels": "morphology_n_pixels",
-    "leakage": "leakage_intensity_width_2",
-}
-Columns = dict[str, NDArray[Any]]
 
 
 class Content(NamedTuple):
@@ -70,20 +63,14 @@ class EventTables:
             expected_rows=4 * n_events,
         )
         self._shower: EventTable | None = None
-        self._geometry: EventTable | None = None
+        self._results: ResultTables | None = None
         if content.simulated:
             self._shower = file.table(
                 model.SIMULATION_SHOWER, model.SHOWER_COLUMNS, expected_rows=n_events
             )
         if content.geometry:
-            self._geometry = file.table(
-                f"{model.DL2_GEOMETRY}/{model.ALGORITHM}",
-                model.GEOMETRY_COLUMNS,
-                shapes={f"{model.ALGORITHM}_telescopes": (layout.n_telescopes,)},
-                expected_rows=n_events,
-            )
-        self._stereo = (store.attrs.get("config") or {}).get("stereo")
-        self._n_silent = self._n_unsure = 0
+            self._results = ResultTables(store, file, layout, n_events, content.parameters)
+        self._n_silent = 0
 
     def write(self) -> list[str]:
         """Write all events; return sentences about what could not be said."""
@@ -100,10 +87,10 @@ class EventTables:
                 f"{self._store.path}: {self._n_silent} telescope triggers have no image and are "
                 "left out (ctapipe reads one row per triggered telescope)."
             )
-        if self._n_unsure:
+        if self._results is not None and self._results.n_unsure:
             notes.append(
-                f"{self._store.path}: for {self._n_unsure} events the store does not say which "
-                "telescopes the reconstruction used; none is marked."
+                f"{self._store.path}: for {self._results.n_unsure} events the store does not say "
+                "which telescopes the reconstruction used; none is marked."
             )
         return notes
 
@@ -132,11 +119,10 @@ class EventTables:
             rows = store.read_table("simulation/event", None, start, stop)
             self._same(events["event_id"], rows["event_id"], "simulation/event")
             self._shower.append(n_kept, {name: values[keep] for name, values in rows.items()})
-        if self._geometry is not None:
+        if self._results is not None:
             rows = store.read_table("dl2/event", None, start, stop)
             self._same(events["event_id"], rows["event_id"], "dl2/event")
-            rows[f"{model.ALGORITHM}_telescopes"] = self._used(rows, images, event, tel)
-            self._geometry.append(n_kept, {name: values[keep] for name, values in rows.items()})
+            self._results.append(rows, keep, images, event, tel)
 
         kept = keep[event]
         event, tel = event[kept], tel[kept]
@@ -155,43 +141,20 @@ class EventTables:
     def _images(self, start: int, spans: Mapping[str, NDArray[np.int64]]) -> Columns:
         """Return the images of a block of events, event by event, then telescope by telescope."""
         narrow = ["event_index", "tel_id", "trigger_time_ns", "n_trigger_pixels"]
-        select = (
-            list(SELECTION.values()) if self._content.geometry and self._content.parameters else []
-        )
         parts = []
         for name, (first, last) in spans.items():
             rows = self._store.read_table(f"dl0/image/{name}", narrow, int(first), int(last))
-            rows |= self._store.read_table(f"dl1/image/{name}", select, int(first), int(last))
+            more = {} if self._results is None else self._results.image_columns
+            for level, names in more.items():
+                group = f"{level}/image/{name}"
+                if names:
+                    rows |= self._store.read_table(group, names, int(first), int(last))
             parts.append(rows)
         images = {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
         images["event"] = images.pop("event_index") - start
         images["tel"] = self._index_of[images.pop("tel_id")]
         order = np.lexsort((images["tel"], images["event"]))
         return {name: values[order] for name, values in images.items()}
-
-    def _used(
-        self, rows: Columns, images: Columns, event: NDArray[np.int64], tel: NDArray[np.int64]
-    ) -> NDArray[np.bool_]:
-        """Return which telescopes each reconstruction used, (event, tel).
-
-        The store has their number. They are those whose images passed the selection of `process`,
-        or, where it was another program that reconstructed, all with parameters; where the number
-        says otherwise, nobody knows.
-        """
-        valid = rows["stereo_is_valid"].astype(bool)
-        used = np.zeros((len(valid), len(self._tel_id)), dtype=bool)
-        if "hillas_intensity" in images:
-            if self._stereo:
-                given: dict[str, Any] = {name: images[col] for name, col in SELECTION.items()}
-                given |= {name: value for name, value in self._stereo.items() if name != "method"}
-                good = select_images(**given)
-            else:
-                good = np.isfinite(images["hillas_intensity"])
-            used[event[good], tel[good]] = True
-        unsure = valid & (used.sum(axis=1) != rows["stereo_n_tels"])
-        self._n_unsure += int(np.count_nonzero(unsure))
-        used[unsure | ~valid] = False
-        return used
 
     def _same(self, ours: NDArray[Any], theirs: NDArray[Any], table: str) -> None:
         if not np.array_equal(ours, theirs):

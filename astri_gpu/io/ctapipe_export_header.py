@@ -15,15 +15,17 @@ from astri_gpu.instrument import ArrayLayout
 from astri_gpu.io.ctapipe_export_file import CtapipeFile
 from astri_gpu.io.ctapipe_model import (
     DATA_MODEL_VERSION,
-    DISTRIBUTION_COLUMNS,
     OBSERVATION_BLOCK,
-    OBSERVATION_COLUMNS,
-    RUN_COLUMNS,
     SCHEDULING_BLOCK,
-    SCHEDULING_COLUMNS,
     SHOWER_DISTRIBUTION,
     SIMULATION_RUN,
     VERSION_ATTR,
+)
+from astri_gpu.io.ctapipe_model_run import (
+    DISTRIBUTION_COLUMNS,
+    OBSERVATION_COLUMNS,
+    RUN_COLUMNS,
+    SCHEDULING_COLUMNS,
 )
 from astri_gpu.io.ctapipe_time import to_high_res
 from astri_gpu.store import Store

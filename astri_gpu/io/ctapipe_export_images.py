@@ -11,8 +11,11 @@ from astri_gpu.batch import read_ahead
 from astri_gpu.errors import AstriError
 from astri_gpu.instrument import ArrayLayout
 from astri_gpu.io import ctapipe_model as model
-from astri_gpu.io.ctapipe_export_events import Columns, Content
+from astri_gpu.io import ctapipe_model_dl2 as dl2
+from astri_gpu.io.ctapipe_export_dl2 import RESTATED, Columns, image_results, tables_of
+from astri_gpu.io.ctapipe_export_events import Content
 from astri_gpu.io.ctapipe_export_file import CtapipeFile, EventTable
+from astri_gpu.io.ctapipe_model_run import POINTING_COLUMNS
 from astri_gpu.kernels.image_types import FLAG_EXCLUDED
 from astri_gpu.progress import Progress
 from astri_gpu.store import Store
@@ -45,7 +48,7 @@ class Pointing:
         for (obs_id, tel_id), (alt, az) in sorted(self._first.items()):
             if tel_id not in tables:
                 path = model.telescope_table(model.POINTING, tel_id)
-                tables[tel_id] = file.table(path, model.POINTING_COLUMNS)
+                tables[tel_id] = file.table(path, POINTING_COLUMNS)
             columns = {
                 "obs_id": obs_id,
                 "tel_id": tel_id,
@@ -78,8 +81,10 @@ class ImageTables:
             fields[model.DL1_IMAGES] = tuple(has_mask)
         if content.parameters:
             fields[model.DL1_PARAMETERS] = model.PARAMETER_COLUMNS
-        if content.geometry:
-            fields[f"{model.DL2_IMPACT}/{model.ALGORITHM}"] = model.IMPACT_COLUMNS
+        if f"dl2/image/{name}" in store:
+            stored = set(store.columns(f"dl2/image/{name}"))
+            for table in tables_of(dl2.OF_TELESCOPES, stored):
+                fields[table.group] = table.columns
         if content.simulated:
             fields[model.SIMULATION_IMPACT] = model.TRUE_IMPACT_COLUMNS
             fields[model.SIMULATION_IMAGES] = model.TRUE_IMAGE_COLUMNS
@@ -87,6 +92,7 @@ class ImageTables:
                 fields[model.SIMULATION_IMAGES] = model.TRUE_IMAGE_COLUMNS[:-1]
             if content.parameters:  # ctapipe reads both together
                 fields[model.SIMULATION_PARAMETERS] = model.TRUE_PARAMETER_COLUMNS
+        self._components = (store.attrs.get("models") or {}).get("disp") == "components"
         pixels = dict.fromkeys(("image", "peak_time", "image_mask", "true_image"), (n_pixels,))
         self._tables = {
             tel_id: [
@@ -102,7 +108,7 @@ class ImageTables:
             for tel_id in self._tel_ids
         }
         wanted = {field.ours for columns in fields.values() for field in columns}
-        self._wanted = {name for name in wanted if name is not None}
+        self._wanted = {name for name in wanted if name is not None} | set(RESTATED)
 
     def write(self, pointing: Pointing, shown: Progress | None) -> int:
         """Write all images; return how many."""
@@ -153,7 +159,7 @@ class ImageTables:
         if "image_flags" in store.columns(f"dl1/image/{self._name}"):
             flags = store.read(f"dl1/image/{self._name}/image_flags", start, stop)
             rows["is_valid"] = (flags & FLAG_EXCLUDED) == 0
-        return rows
+        return rows | image_results(rows, components=self._components)
 
     def _append(self, rows: Columns, pointing: Pointing) -> int:
         keep = rows["event_id"] >= 0

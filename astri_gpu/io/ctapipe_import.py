@@ -1,9 +1,9 @@
 """From an HDF5 file of ctapipe (DL1, DL2) to a store, in blocks of events and with flat memory.
 
 Files with images become DL1a stores, from whose charges `process` starts; those with image
-parameters DL1b, and with a stereo geometry beside them DL2a, as `process` writes them. What our
-stores have and ctapipe does not (counts, trigger patterns, ASTRI's own parameters) is left out or
-unknown.
+parameters DL1b, with a stereo geometry beside them DL2a, as `process` writes them, and with energy,
+score and direction DL2b, as `reconstruct` does. What our stores have and ctapipe does not (counts,
+trigger patterns, ASTRI's own parameters) is left out or unknown.
 """
 
 import time
@@ -17,7 +17,8 @@ import numpy as np
 from astri_gpu.batch import WriteBehind
 from astri_gpu.errors import AstriError
 from astri_gpu.io import ctapipe_model as model
-from astri_gpu.io.ctapipe_import_events import Events, EventTables, choose_geometry
+from astri_gpu.io.ctapipe_import_dl2 import NO_RESULTS, ResultTables, choose_results
+from astri_gpu.io.ctapipe_import_events import Events, EventTables
 from astri_gpu.io.ctapipe_import_file import HDF5File
 from astri_gpu.io.ctapipe_import_images import CameraImages, Rows, TelescopeTables
 from astri_gpu.io.ctapipe_import_instrument import (
@@ -125,9 +126,10 @@ class _Import:
         self.notes: list[str] = []
         self.layout, self._telescopes = read_layout(file, options.allowed_telescopes)
         pointing = Pointing(file)
-        algorithm = choose_geometry(file, geometry)
-        self._tables = TelescopeTables(file, self._telescopes, algorithm, options)
-        self._events = EventTables(file, self._telescopes, pointing, self._tables.algorithm)
+        chosen = choose_results(file, geometry)
+        self._tables = TelescopeTables(file, self._telescopes, chosen, options)
+        self._events = EventTables(file, self._telescopes, pointing)
+        self._results = ResultTables(file, self._tables.results)
         self._cameras = [
             CameraImages(
                 camera,
@@ -154,6 +156,7 @@ class _Import:
                 yield block, n_images
             if not self._stopped:
                 self._events.check_end()
+                self._results.check_end()
                 self._tables.check_end()
         except AstriError as error:
             if self.options.on_error != "keep":
@@ -191,9 +194,8 @@ class _Import:
             truth, primaries = self._events.truth(keys)
             self._primaries |= primaries
             block["simulation/event"] = {**ids, **{name: v[kept] for name, v in truth.items()}}
-        if self._tables.algorithm is not None:
-            stereo = self._events.stereo(keys)
-            block["dl2/event"] = {**ids, **{name: v[kept] for name, v in stereo.items()}}
+        if results := self._results.columns(keys, alt, az):
+            block["dl2/event"] = {**ids, **{name: v[kept] for name, v in results.items()}}
         return block, n_images
 
     def write(self, block: Mapping[str, Rows]) -> None:
@@ -230,9 +232,11 @@ class _Import:
         runs = sorted(self._events.runs)
         if self.options.obs_id is not None:
             runs = [self.options.obs_id]
-        level = "DL1a"
+        level, results = "DL1a", self._tables.results
         if self._tables.has_parameters:
-            level = "DL2a" if self._tables.algorithm else "DL1b"
+            level = "DL1b" if results == NO_RESULTS else "DL2a"
+            if results.is_complete:
+                level = "DL2b"
         # Our own export says there where the showers come from.
         description = str(self.file.attrs.get("CTA PRODUCT DESCRIPTION", ""))
         if description.startswith("Exported by astri_gpu") and ". " in description:
@@ -245,24 +249,20 @@ class _Import:
             truncated=self.truncated,
             n_events=self.n_events,
             n_images=self.n_images,
-            stereo_algorithm=self._tables.algorithm,
+            stereo_algorithm=results.geometry,
             ctapipe={
-                name: value for name, value in self.file.attrs.items() if name.startswith("CTA ")
+                **{n: value for n, value in self.file.attrs.items() if n.startswith("CTA ")},
+                "algorithms": results.names(),
             },
         )
 
     def _note_left_out(self) -> None:
         """Add one sentence for what the file has and the store has not."""
-        others = [
-            f"{kind} of {name}"
-            for kind in self.file.names(model.DL2_SUBARRAY)
-            for name in self.file.names(f"{model.DL2_SUBARRAY}/{kind}")
-            if not (kind == "geometry" and name == self._tables.algorithm)
-        ]
+        others = self._tables.results.others(self.file)
         others += [f"{kind} of single telescopes" for kind in self._tables.other_kinds()]
         if others:
             self.notes.append(f"{self.file.path}: not taken over: {', '.join(others)}.")
-        n_bad = self._events.n_bad_geometry
+        n_bad = self._results.n_bad_geometry
         if n_bad:
             self.notes.append(
                 f"{self.file.path}: {n_bad} events called valid have no direction or core; they "

@@ -1,4 +1,4 @@
-"""Event-wise tables of a ctapipe file: triggers, true showers and the stereo geometry."""
+"""Event-wise tables of a ctapipe file: triggers and true showers."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -6,56 +6,19 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from astri_gpu.errors import AstriError, UsageError
+from astri_gpu.errors import AstriError
 from astri_gpu.io import ctapipe_model as model
 from astri_gpu.io.ctapipe_import_file import HDF5File
 from astri_gpu.io.ctapipe_import_instrument import TelescopeOrder
 from astri_gpu.io.ctapipe_import_pointing import Pointing, unix_times
 from astri_gpu.io.ctapipe_import_rows import Cursor, EventKeys, whole_numbers
-from astri_gpu.io.ctapipe_model import Field
 from astri_gpu.io.simtel_truth import UNKNOWN_TRUTH
 
-__all__ = ["EventTables", "Events", "choose_geometry"]
+__all__ = ["EventTables", "Events"]
 
 EVENTS_PER_READ = 2048
 IMAGES_PER_BLOCK = 512
 NS = 1_000_000_000
-GEOMETRY = (
-    "alt",
-    "az",
-    "core_x",
-    "core_y",
-    "core_tilted_x",
-    "core_tilted_y",
-    "h_max",
-    "ang_distance_uncert",
-    "average_intensity",
-)
-
-
-def choose_geometry(file: HDF5File, wanted: str | None) -> str | None:
-    """Return the name of the stereo algorithm whose results are taken, None without any.
-
-    Raises
-    ------
-    UsageError
-        When `wanted` is not there, or there are several and none is named.
-    """
-    names = file.names(model.DL2_GEOMETRY)
-    if wanted is not None and wanted not in names:
-        raise UsageError(
-            f"geometry={wanted} is not in {file.path}; it has {', '.join(names) or 'none'}."
-        )
-    if wanted is not None or not names:
-        return wanted
-    if model.ALGORITHM in names:
-        return model.ALGORITHM
-    if len(names) > 1:
-        raise UsageError(
-            f"{file.path} has the stereo geometry of {', '.join(names)}: choose one with "
-            f"geometry={names[0]}."
-        )
-    return names[0]
 
 
 class Events(NamedTuple):
@@ -75,8 +38,6 @@ class EventTables:
     ----------
     is_simulated
         Whether the file has true showers.
-    n_bad_geometry
-        Events so far that are called valid without having a direction and a core.
     runs
         Observations so far, and the largest event number of each.
     """
@@ -86,23 +47,15 @@ class EventTables:
         file: HDF5File,
         telescopes: TelescopeOrder,
         pointing: Pointing,
-        algorithm: str | None,
     ) -> None:
         self._file, self._telescopes, self._pointing = file, telescopes, pointing
         self._trigger = file.require(model.TRIGGER)
         self._trigger.require(("obs_id", "event_id", "time", "tels_with_trigger", "event_type"))
-        self._algorithm = algorithm
-        self._shower = self._cursor(model.SIMULATION_SHOWER)
-        geometry = None if algorithm is None else f"{model.DL2_GEOMETRY}/{algorithm}"
-        self._geometry = None if geometry is None else self._cursor(geometry)
+        shower = file.table(model.SIMULATION_SHOWER)
+        self._shower = None if shower is None else Cursor(shower, of_telescopes=False)
         self.is_simulated = self._shower is not None
-        self.n_bad_geometry = 0
         self.runs: dict[int, int] = {}
         self._ascending = True
-
-    def _cursor(self, path: str) -> Cursor | None:
-        table = self._file.table(path)
-        return None if table is None else Cursor(table, of_telescopes=False)
 
     @property
     def n_events(self) -> int:
@@ -189,47 +142,10 @@ class EventTables:
                 columns[field.ours][taken.event] = cursor.table.values(taken.rows, field)
         return columns, set(np.unique(columns["true_primary_id"][taken.event]).tolist())
 
-    def stereo(self, keys: EventKeys) -> dict[str, NDArray[Any]]:
-        """Return the columns of dl2/event, (event,)."""
-        cursor, prefix, n_events = self._geometry, self._algorithm, len(keys)
-        assert cursor is not None
-        taken, table = cursor.take(keys, n_events), cursor.table
-
-        def column(name: str, unit: str = "") -> NDArray[np.float64]:
-            values = np.full(n_events, np.nan)
-            if f"{prefix}_{name}" in table:
-                field = Field(f"{prefix}_{name}", "f8", unit)
-                values[taken.event] = table.values(taken.rows, field)
-            return values
-
-        fields = {field.name: field for field in model.geometry_columns(str(prefix))}
-        columns: dict[str, NDArray[Any]] = {
-            f"stereo_{name}": column(name, fields[name].unit) for name in GEOMETRY
-        }
-        # HillasReconstructor keeps the spread of its planes as uncertainty of altitude and azimuth.
-        uncertainty = columns["stereo_ang_distance_uncert"]
-        columns["stereo_ang_distance_uncert"] = np.where(
-            np.isfinite(uncertainty), uncertainty, column("alt_uncert", "deg")
-        )
-        table.require((f"{prefix}_is_valid",))
-        is_valid = np.zeros(n_events, dtype=bool)
-        is_valid[taken.event] = taken.rows[f"{prefix}_is_valid"] != 0
-        # ctapipe calls a result of unknown pointing valid, and all its numbers are NaN.
-        places = [columns[f"stereo_{name}"] for name in ("alt", "az", "core_x", "core_y")]
-        finite = np.isfinite(places).all(axis=0)
-        self.n_bad_geometry += int(np.count_nonzero(is_valid & ~finite))
-        columns["stereo_is_valid"] = is_valid & finite
-        n_tels = np.zeros(n_events, dtype=np.int32)
-        if f"{prefix}_telescopes" in table:
-            n_tels[taken.event] = (taken.rows[f"{prefix}_telescopes"] != 0).sum(axis=1)
-        columns["stereo_n_tels"] = n_tels
-        return columns
-
     def check_end(self) -> None:
         """Refuse files with rows of events that the trigger table does not have, or has twice."""
-        for cursor in (self._shower, self._geometry):
-            if cursor is not None:
-                cursor.check_end()
+        if self._shower is not None:
+            self._shower.check_end()
         if self._ascending:
             return
         # Numbers that do not ascend are no mistake in themselves: all of them have to be looked at.

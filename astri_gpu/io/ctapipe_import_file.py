@@ -183,11 +183,16 @@ class TableReader:
         Raises
         ------
         AstriError
-            When the column is missing or its unit does not fit.
+            When the column is missing, holds no numbers, or its unit does not fit.
         """
         self.require((field.column,))
         meta = self._columns[field.column]
         values: NDArray[Any] = rows[field.column]
+        if values.dtype.kind not in "biuf":
+            raise AstriError(
+                f"{field.column} of {self.path} in {self.file_path} holds {values.dtype}, not "
+                "numbers."
+            )
         if meta.get("TRANSFORM") == "fixed_point":
             values = _from_fixed_point(values, meta)
         unit = meta.get("UNIT", field.unit)

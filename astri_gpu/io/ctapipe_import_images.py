@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 from astri_gpu.errors import AstriError
 from astri_gpu.instrument import CameraDescription
 from astri_gpu.io import ctapipe_model as model
+from astri_gpu.io import ctapipe_model_dl2 as dl2
+from astri_gpu.io.ctapipe_import_dl2 import NO_RESULTS, Results, image_results
 from astri_gpu.io.ctapipe_import_events import Events
 from astri_gpu.io.ctapipe_import_file import HDF5File, TableReader
 from astri_gpu.io.ctapipe_import_instrument import TelescopeOrder
@@ -49,8 +51,8 @@ class TelescopeTables:
     ----------
     has_images, has_parameters
         Whether the file has charges, and image parameters in the telescope frame.
-    algorithm
-        Name of the stereo geometry; None without one, or without the parameters that belong to it.
+    results
+        The reconstructed showers that are taken; none without the parameters that belong to them.
 
     Raises
     ------
@@ -62,27 +64,27 @@ class TelescopeTables:
         self,
         file: HDF5File,
         telescopes: TelescopeOrder,
-        algorithm: str | None,
+        results: Results,
         options: IngestOptions,
     ) -> None:
         self._file, self._telescopes = file, telescopes
-        self.algorithm = algorithm
         groups = {
             "images": model.DL1_IMAGES,
             "parameters": model.DL1_PARAMETERS,
             "true_images": model.SIMULATION_IMAGES,
             "true_impact": model.SIMULATION_IMPACT,
         }
-        if algorithm is not None:
-            groups["impact"] = f"{model.DL2_IMPACT}/{algorithm}"
+        if results.geometry is not None:
+            groups["impact"] = f"{dl2.DL2_IMPACT}/{results.geometry}"
+        groups |= {key: table.group for key, table in results.telescopes.items()}
         self._cursors = {kind: self._open(group) for kind, group in groups.items()}
         # Parameters in the camera frame (m) are of no use here.
         in_sky = any(
             "hillas_fov_lon" in cursor.table for cursor in self._cursors["parameters"].values()
         )
+        self.results = results if in_sky else NO_RESULTS
         if not in_sky:
             self._cursors["parameters"] = {}
-            self.algorithm = None
         self._true_images = options.true_images
         self.has_images = bool(self._cursors["images"])
         self.has_parameters = in_sky
@@ -173,11 +175,10 @@ class TelescopeTables:
             self._trigger.check_end()
 
     def other_kinds(self) -> list[str]:
-        """Return the kinds of single-telescope results that are not read."""
-        kinds = [kind for kind in self._file.names(model.DL2_TELESCOPE) if kind != "impact"]
+        """Return the kinds of DL1 tables of single telescopes that are not read."""
         known = {"images", "parameters", "trigger"}
         parent = model.DL1_IMAGES.rpartition("/")[0]
-        return kinds + [kind for kind in self._file.names(parent) if kind not in known]
+        return [kind for kind in self._file.names(parent) if kind not in known]
 
 
 class CameraImages:
@@ -255,9 +256,13 @@ class CameraImages:
             if self._true_images:
                 truth["true_image"] = images.joined("true_images", TRUE_IMAGE, (self.n_pixels,))
             found[f"simulation/image/{self.name}"] = {**keys_of, **truth}
-        if self._tables.algorithm is not None:
-            impact = images.joined("impact", self._impact_field())
-            found[f"dl2/image/{self.name}"] = {**keys_of, "stereo_impact_distance": impact}
+        results = self._tables.results
+        if results != NO_RESULTS:
+            dl2_rows: Rows = image_results(results.telescopes, images.joined, alt[order], az[order])
+            if results.geometry is not None:
+                impact = self._impact_field(results.geometry)
+                dl2_rows["stereo_impact_distance"] = images.joined("impact", impact)
+            found[f"dl2/image/{self.name}"] = {**keys_of, **dl2_rows}
         return found
 
     def _events(self, taken: TakenTables, tel_id: int) -> NDArray[np.int64] | None:
@@ -275,12 +280,11 @@ class CameraImages:
             raise AstriError(self._differ(tel_id))
         return images.event if len(images.event) else None
 
-    def _impact_field(self) -> Field:
-        algorithm = str(self._tables.algorithm)
+    def _impact_field(self, algorithm: str) -> Field:
         before = f"{algorithm}_tel_distance"  # its name in v4.0.0
         if self._tables.has_column("impact", self._tel_id.tolist(), before):
             return Field(before, "f8", "m", "stereo_impact_distance")
-        return model.impact_columns(algorithm)[3]
+        return dl2.impact_columns(algorithm)[3]
 
     def _differ(self, tel_id: int) -> str:
         return (

@@ -23,6 +23,7 @@ from astri_gpu.io import ctapipe_model as model
 from astri_gpu.io.ctapipe_import_file import HDF5File, TableReader
 from astri_gpu.io.ctapipe_import_rows import whole_numbers
 from astri_gpu.io.ctapipe_model import Field
+from astri_gpu.io.ctapipe_model_run import RUN_COLUMNS
 
 __all__ = ["TelescopeOrder", "read_layout", "simulation_header", "thrown_showers"]
 
@@ -238,7 +239,7 @@ def simulation_header(file: HDF5File) -> dict[str, Any]:
         return {}
     rows = table.read()
     columns = {}
-    for field in model.RUN_COLUMNS:
+    for field in RUN_COLUMNS:
         if field.ours in (None, "obs_id") or field.column not in table:
             continue
         values = table.values(rows, field)

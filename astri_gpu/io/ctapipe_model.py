@@ -2,7 +2,8 @@
 
 One list of columns per table, in the order of the file. The exporter writes them, the importer
 reads them; neither needs ctapipe. Read off the files and sources of ctapipe 0.28 (`DataWriter`,
-`HDF5EventSource`, `containers`).
+`HDF5EventSource`, `containers`). Reconstructed showers are in `ctapipe_model_dl2`, observations and
+run headers in `ctapipe_model_run`.
 """
 
 from dataclasses import dataclass
@@ -11,33 +12,22 @@ from typing import Any
 import numpy as np
 
 __all__ = [
-    "ALGORITHM",
     "DATA_MODEL_VERSION",
-    "DISTRIBUTION_COLUMNS",
     "DL1_IMAGES",
     "DL1_PARAMETERS",
-    "DL2_GEOMETRY",
-    "DL2_IMPACT",
     "DL2_SUBARRAY",
     "DL2_TELESCOPE",
     "EVENT_KEYS",
-    "GEOMETRY_COLUMNS",
-    "HISTOGRAM_ID",
     "IMAGE_COLUMNS",
-    "IMPACT_COLUMNS",
     "INSTRUMENT_CAMERA",
     "INSTRUMENT_LAYOUT",
     "INSTRUMENT_OPTICS",
     "MAGIC",
     "OBSERVATION_BLOCK",
-    "OBSERVATION_COLUMNS",
     "PARAMETER_COLUMNS",
     "POINTING",
-    "POINTING_COLUMNS",
     "READABLE_VERSIONS",
-    "RUN_COLUMNS",
     "SCHEDULING_BLOCK",
-    "SCHEDULING_COLUMNS",
     "SHOWER_COLUMNS",
     "SHOWER_DISTRIBUTION",
     "SIMULATION_IMAGES",
@@ -56,8 +46,6 @@ __all__ = [
     "VERSION_ATTR",
     "Field",
     "attribute",
-    "geometry_columns",
-    "impact_columns",
     "telescope_table",
 ]
 
@@ -71,9 +59,6 @@ READABLE_VERSIONS = ("v4.0.0", "v5.0.0", "v5.1.0", "v6.0.0", "v7.0.0", "v7.1.0")
 
 Times differ: `TIME_FORMAT` of the column says "ctao_high_res" from v7.0.0 on and "mjd" before.
 """
-
-ALGORITHM = "HillasReconstructor"
-"""Under this name ctapipe's default quality criteria look for the stereo geometry."""
 
 INSTRUMENT_LAYOUT = "/configuration/instrument/subarray/layout"
 INSTRUMENT_OPTICS = "/configuration/instrument/telescope/optics"
@@ -91,12 +76,8 @@ TRIGGER = "/dl1/event/subarray/trigger"
 TELESCOPE_TRIGGER = "/dl1/event/telescope/trigger"
 DL1_IMAGES = "/dl1/event/telescope/images"
 DL1_PARAMETERS = "/dl1/event/telescope/parameters"
-DL2_SUBARRAY = "/dl2/event/subarray"
+DL2_SUBARRAY = "/dl2/event/subarray"  # a group for every kind of result, see ctapipe_model_dl2
 DL2_TELESCOPE = "/dl2/event/telescope"
-DL2_GEOMETRY = f"{DL2_SUBARRAY}/geometry"  # one table per algorithm
-DL2_IMPACT = f"{DL2_TELESCOPE}/impact"  # one group per algorithm, in it one table per telescope
-
-HISTOGRAM_ID = 6  # sim_telarray's number of the histogram of thrown showers
 
 
 def telescope_table(group: str, tel_id: int) -> str:
@@ -262,150 +243,3 @@ PARAMETER_COLUMNS = (
     Field("core_psi", "f8", "deg", prefix="core"),
 )
 TRUE_PARAMETER_COLUMNS = (*TELESCOPE_KEYS, *_parameters(_ON_TRUE_IMAGES, stored=False))
-
-
-def geometry_columns(algorithm: str = ALGORITHM) -> tuple[Field, ...]:
-    """Return the columns of the stereo geometry as an algorithm of ctapipe would write it.
-
-    HillasReconstructor gives the spread of its planes as uncertainty of altitude and azimuth.
-    """
-
-    def field(
-        name: str, dtype: str, unit: str = "", ours: str | None = None, **other: Any
-    ) -> Field:
-        return Field(f"{algorithm}_{name}", dtype, unit, ours, prefix=algorithm, **other)
-
-    return (
-        *EVENT_KEYS,
-        field("alt", "f8", "deg", "stereo_alt"),
-        field("alt_uncert", "f8", "deg", "stereo_ang_distance_uncert"),
-        field("az", "f8", "deg", "stereo_az"),
-        field("az_uncert", "f8", "deg", "stereo_ang_distance_uncert"),
-        field("ang_distance_uncert", "f8", "deg"),
-        field("core_x", "f8", "m", "stereo_core_x"),
-        field("core_y", "f8", "m", "stereo_core_y"),
-        field("core_uncert_x", "f8", "m"),
-        field("core_uncert_y", "f8", "m"),
-        field("core_tilted_x", "f8", "m", "stereo_core_tilted_x"),
-        field("core_tilted_y", "f8", "m", "stereo_core_tilted_y"),
-        field("core_tilted_uncert_x", "f8", "m"),
-        field("core_tilted_uncert_y", "f8", "m"),
-        field("h_max", "f8", "m", "stereo_h_max"),
-        field("h_max_uncert", "f8", "m"),
-        field("is_valid", "?", "", "stereo_is_valid", unknown=False),
-        field("average_intensity", "f8", "", "stereo_average_intensity"),
-        field("goodness_of_fit", "f8"),
-        field("telescopes", "?", mask=True),  # (tel,): our stereo_n_tels counts them
-    )
-
-
-def impact_columns(algorithm: str = ALGORITHM) -> tuple[Field, ...]:
-    """Return the columns of the reconstructed impact distance, one table per telescope."""
-    prefix = f"{algorithm}_tel_impact"
-    return (
-        *TELESCOPE_KEYS,
-        Field(f"{prefix}_distance", "f8", "m", "stereo_impact_distance", prefix=prefix),
-        Field(f"{prefix}_distance_uncert", "f8", "m", prefix=prefix),
-    )
-
-
-GEOMETRY_COLUMNS = geometry_columns()
-IMPACT_COLUMNS = impact_columns()
-
-_RAD = float(np.pi / 180)
-POINTING_COLUMNS = (
-    _OBS_ID,
-    Field("tel_id", "u2", ours="tel_id"),
-    Field(
-        "telescope_pointing_azimuth",
-        "f8",
-        "rad",
-        "pointing_az",
-        factor=_RAD,
-        prefix="telescope_pointing",
-    ),
-    Field(
-        "telescope_pointing_altitude",
-        "f8",
-        "rad",
-        "pointing_alt",
-        factor=_RAD,
-        prefix="telescope_pointing",
-    ),
-)
-SCHEDULING_COLUMNS = (
-    Field("sb_id", "u8"),
-    Field("sb_type", "i8", enum="SchedulingBlockType"),
-    Field("producer_id", "S16"),
-    Field("observing_mode", "i8", enum="ObservingMode"),
-    Field("pointing_mode", "i8", enum="PointingMode"),
-)
-OBSERVATION_COLUMNS = (
-    _OBS_ID,
-    Field("sb_id", "u8"),
-    Field("producer_id", "S16"),
-    Field("state", "i8", enum="ObservationBlockState"),
-    Field("subarray_pointing_lat", "f8", "deg", "array_alt"),
-    Field("subarray_pointing_lon", "f8", "deg", "array_az"),
-    Field("subarray_pointing_frame", "i8", enum="CoordinateFrameType"),
-    Field("scheduled_duration", "f8", "min"),
-    Field("scheduled_start_time", "f8", time="mjd"),
-    Field("actual_start_time", "f8", time="mjd"),
-    Field("actual_duration", "f8", "min"),
-)
-
-
-def _run_columns() -> tuple[Field, ...]:
-    """Return the columns of the simulation header; `ours` are keys of our group `simulation`."""
-    unknown = ("i8", -1)
-    rows: tuple[tuple[str, str, Any, str, float], ...] = (
-        ("run_number", "i8", -1, "", 1.0),
-        ("corsika_version", *unknown, "", 1.0),
-        ("simtel_version", *unknown, "", 1.0),
-        ("energy_range_min", "f8", np.nan, "TeV", 1.0),
-        ("energy_range_max", "f8", np.nan, "TeV", 1.0),
-        ("prod_site_B_total", "f8", np.nan, "uT", 1.0),
-        ("prod_site_B_declination", "f8", np.nan, "rad", _RAD),
-        ("prod_site_B_inclination", "f8", np.nan, "rad", _RAD),
-        ("prod_site_alt", "f8", np.nan, "m", 1.0),
-        ("spectral_index", "f8", np.nan, "", 1.0),
-        ("shower_prog_start", *unknown, "", 1.0),
-        ("shower_prog_id", *unknown, "", 1.0),
-        ("detector_prog_start", *unknown, "", 1.0),
-        ("detector_prog_id", *unknown, "", 1.0),
-        ("n_showers", "i8", -1, "", 1.0),
-        ("shower_reuse", "i8", 1, "", 1.0),
-        ("max_alt", "f8", np.nan, "rad", _RAD),
-        ("min_alt", "f8", np.nan, "rad", _RAD),
-        ("max_az", "f8", np.nan, "rad", _RAD),
-        ("min_az", "f8", np.nan, "rad", _RAD),
-        ("diffuse", "i8", 0, "", 1.0),
-        ("max_viewcone_radius", "f8", np.nan, "deg", 1.0),
-        ("min_viewcone_radius", "f8", np.nan, "deg", 1.0),
-        ("max_scatter_range", "f8", np.nan, "m", 1.0),
-        ("min_scatter_range", "f8", np.nan, "m", 1.0),
-        ("core_pos_mode", *unknown, "", 1.0),
-        ("atmosphere", *unknown, "", 1.0),
-        ("corsika_iact_options", *unknown, "", 1.0),
-        ("corsika_low_E_model", *unknown, "", 1.0),
-        ("corsika_high_E_model", *unknown, "", 1.0),
-        ("corsika_bunchsize", "f8", np.nan, "", 1.0),
-        ("corsika_wlen_min", "f8", np.nan, "nm", 1.0),
-        ("corsika_wlen_max", "f8", np.nan, "nm", 1.0),
-        ("corsika_low_E_detail", *unknown, "", 1.0),
-        ("corsika_high_E_detail", *unknown, "", 1.0),
-    )
-    return tuple(
-        Field(name, dtype, unit, name, value, factor) for name, dtype, value, unit, factor in rows
-    )
-
-
-RUN_COLUMNS = (_OBS_ID, *_run_columns())
-DISTRIBUTION_COLUMNS = (  # ours: simulation/thrown, whose histogram has the axes exchanged
-    _OBS_ID,
-    Field("hist_id", "i8", unknown=HISTOGRAM_ID),
-    Field("n_entries", "i8", unknown=-1),
-    Field("bins_energy", "f8", "TeV", "energy_edges"),  # (energy_edge,)
-    Field("bins_core_dist", "f8", "m", "core_distance_edges"),  # (core_distance_edge,)
-    Field("histogram", "f8"),  # (energy_bin, core_distance_bin)
-)

@@ -13,6 +13,8 @@ from astri_gpu.config import compose
 from astri_gpu.errors import AstriError
 from astri_gpu.io import ctapipe_export_events, ctapipe_export_images
 from astri_gpu.io import ctapipe_model as model
+from astri_gpu.io import ctapipe_model_dl2 as dl2
+from astri_gpu.io import ctapipe_model_run as model_run
 from astri_gpu.io.ctapipe_export import export_store
 from astri_gpu.io.ctapipe_time import from_high_res, to_high_res
 from astri_gpu.schema import TABLES
@@ -21,8 +23,8 @@ from astri_gpu.store_layout import read_layout
 
 tables = pytest.importorskip("tables")
 
-GEOMETRY = f"{model.DL2_GEOMETRY}/{model.ALGORITHM}"
-IMPACT = f"{model.DL2_IMPACT}/{model.ALGORITHM}"
+GEOMETRY = f"{dl2.DL2_GEOMETRY}/{dl2.ALGORITHM}"
+IMPACT = f"{dl2.DL2_IMPACT}/{dl2.ALGORITHM}"
 TRIGGER_EDGES = [-1, 0, 1, 2, 10**9]  # of telescopes in an event
 
 
@@ -86,8 +88,8 @@ def test_events_are_those_of_the_store_without_calibration(store, file, kept):
     shower = file.get_node(model.SIMULATION_SHOWER)[:]
     assert check_columns(model.SHOWER_COLUMNS, shower, store, "simulation/event", kept) == 11
     geometry = file.get_node(GEOMETRY)[:]
-    assert check_columns(model.GEOMETRY_COLUMNS, geometry, store, "dl2/event", kept) == 13
-    assert geometry[f"{model.ALGORITHM}_is_valid"].sum() > 0
+    assert check_columns(dl2.GEOMETRY_COLUMNS, geometry, store, "dl2/event", kept) == 13
+    assert geometry[f"{dl2.ALGORITHM}_is_valid"].sum() > 0
 
 
 def test_times_are_tai(store, file, kept):
@@ -127,7 +129,7 @@ def test_images_and_parameters_are_those_of_the_store(store, file):
         assert check_columns(model.IMAGE_COLUMNS, table, store, f"dl1/image/{camera}", rows) == 4
         assert table["is_valid"].all()
     for camera, rows, table in rows_of(store, file, IMPACT):
-        assert check_columns(model.IMPACT_COLUMNS, table, store, f"dl2/image/{camera}", rows) == 2
+        assert check_columns(dl2.IMPACT_COLUMNS, table, store, f"dl2/image/{camera}", rows) == 2
     for group, fields in (
         (model.SIMULATION_IMAGES, model.TRUE_IMAGE_COLUMNS),
         (model.SIMULATION_IMPACT, model.TRUE_IMPACT_COLUMNS),
@@ -138,8 +140,8 @@ def test_images_and_parameters_are_those_of_the_store(store, file):
 
 def test_telescopes_of_the_reconstruction_are_counted_as_in_the_store(store, file, kept):
     geometry = file.get_node(GEOMETRY)[:]
-    used = geometry[f"{model.ALGORITHM}_telescopes"]
-    valid = geometry[f"{model.ALGORITHM}_is_valid"]
+    used = geometry[f"{dl2.ALGORITHM}_telescopes"]
+    valid = geometry[f"{dl2.ALGORITHM}_is_valid"]
     want = np.where(valid, store.read("dl2/event/stereo_n_tels")[kept], 0)
     np.testing.assert_array_equal(used.sum(axis=1), want)
     assert not (used & ~file.get_node(model.TRIGGER).col("tels_with_trigger")).any()
@@ -309,10 +311,9 @@ def test_every_column_of_ours_in_the_model_is_in_the_schema():
         model.TRUE_IMAGE_COLUMNS,
         model.IMAGE_COLUMNS,
         model.PARAMETER_COLUMNS,
-        model.GEOMETRY_COLUMNS,
-        model.IMPACT_COLUMNS,
-        model.POINTING_COLUMNS,
-        model.OBSERVATION_COLUMNS,
-        model.DISTRIBUTION_COLUMNS,
+        *(table.columns for table in (*dl2.OF_EVENTS, *dl2.OF_TELESCOPES)),
+        model_run.POINTING_COLUMNS,
+        model_run.OBSERVATION_COLUMNS,
+        model_run.DISTRIBUTION_COLUMNS,
     ):
         assert {field.ours for field in fields if field.ours} <= known

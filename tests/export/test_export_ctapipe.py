@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from astri_gpu.io import ctapipe_model as model
+from astri_gpu.io import ctapipe_model_dl2 as dl2
 from astri_gpu.io.ctapipe_export import export_store
 from astri_gpu.store import open_store
 from astri_gpu.store_layout import read_layout
@@ -107,7 +107,7 @@ def test_table_loader_reads_all_telescopes(gamma, store):
         np.testing.assert_array_equal(rows["true_image"], truth)
         impact = store.read(f"dl2/image/{camera}/stereo_impact_distance")[order]
         np.testing.assert_array_equal(
-            np.asarray(rows[f"{model.ALGORITHM}_tel_impact_distance"]), impact
+            np.asarray(rows[f"{dl2.ALGORITHM}_tel_impact_distance"]), impact
         )
     assert len(rows) == n_images
     assert 0 < len(part) < len(rows)
@@ -158,7 +158,7 @@ def test_event_source(gamma, store):
         for event in source:
             assert event.trigger.event_type is EventType.SUBARRAY
             assert event.simulation.shower.energy.to_value("TeV") > 0
-            assert model.ALGORITHM in event.dl2.stereo.geometry
+            assert dl2.ALGORITHM in event.dl2.stereo.geometry
             assert set(event.dl1.tel) == set(event.trigger.tels_with_trigger)
             n_images += len(event.dl1.tel)
             for tel_id, dl1 in event.dl1.tel.items():

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from astri_gpu.io import ctapipe_model as model
+from astri_gpu.io import ctapipe_model_dl2 as dl2
 from astri_gpu.io.ctapipe_export import export_store
 
 pytestmark = [
@@ -116,20 +117,20 @@ def test_ctapipe_process_finds_our_parameters(gamma, reprocessed):
 
 
 def test_ctapipe_process_finds_our_showers(gamma, reprocessed):
-    path = f"{model.DL2_GEOMETRY}/{model.ALGORITHM}"
+    path = f"{dl2.DL2_GEOMETRY}/{dl2.ALGORITHM}"
     ours, theirs = both(gamma, reprocessed, path)
     assert ours.dtype.names == theirs.dtype.names
-    assert ours[f"{model.ALGORITHM}_is_valid"].sum() > 40
-    for field in model.GEOMETRY_COLUMNS[2:]:
+    assert ours[f"{dl2.ALGORITHM}_is_valid"].sum() > 40
+    for field in dl2.GEOMETRY_COLUMNS[2:]:
         got, want = ours[field.column], theirs[field.column]
         if got.dtype.kind == "b":
             np.testing.assert_array_equal(got, want, err_msg=field.column)
         else:
             np.testing.assert_allclose(got, want, rtol=1e-3, atol=2e-2, err_msg=field.column)
     for tel_id in range(1, 10):
-        path = model.telescope_table(f"{model.DL2_IMPACT}/{model.ALGORITHM}", tel_id)
+        path = model.telescope_table(f"{dl2.DL2_IMPACT}/{dl2.ALGORITHM}", tel_id)
         ours, theirs = both(gamma, reprocessed, path)
-        for field in model.IMPACT_COLUMNS:
+        for field in dl2.IMPACT_COLUMNS:
             np.testing.assert_allclose(ours[field.column], theirs[field.column], atol=0.1)
 
 
