@@ -5,10 +5,24 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["Axis", "Quantile", "quantile_of_counts", "share_interval", "spectrum_integral"]
+__all__ = [
+    "CONTAINMENT",
+    "FEWEST",
+    "Axis",
+    "Quantile",
+    "Spread",
+    "group_starts",
+    "quantile_of_counts",
+    "share_interval",
+    "spectrum_integral",
+    "spread_of_counts",
+]
 
 Floats = NDArray[np.float64]
+CONTAINMENT = 0.68
+FEWEST = 10  # events that a containment needs
 ONE_SIGMA = 1.0
+BELOW_ONE_SIGMA = 0.15865525393145707  # of a normal distribution
 
 
 @dataclass(frozen=True)
@@ -88,6 +102,65 @@ def quantile_of_counts(counts: Floats, axis: Axis, share: float, fewest: int = 1
     found = edges[bins] + np.clip(inside, 0, 1) * np.diff(edges)[bins]
     value, low, high = np.exp(found) if axis.log else found
     return Quantile(float(value), float(low), float(high), int(total))
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Median and half of the central 68.27 % of a distribution, with standard errors."""
+
+    median: float
+    median_error: float
+    half_width: float
+    half_width_error: float
+    entries: int
+
+
+def spread_of_counts(counts: Floats, axis: Axis, fewest: int = 1) -> Spread:
+    """Return the median and half the distance of the quantiles at -1 and +1 sigma of a normal.
+
+    Of a normal distribution they are mean and standard deviation. The errors follow from those of
+    the quantiles p < q, whose correlation is sqrt(p (1 - q) / (q (1 - p))).
+
+    Parameters
+    ----------
+    counts
+        Entries of each bin of `axis`.
+    axis
+        The bins.
+    fewest
+        Fewer entries than this give NaN.
+    """
+    low, middle, high = (
+        quantile_of_counts(counts, axis, share, fewest)
+        for share in (BELOW_ONE_SIGMA, 0.5, 1 - BELOW_ONE_SIGMA)
+    )
+    errors = [(entry.high - entry.low) / 2 for entry in (low, middle, high)]
+    correlation = BELOW_ONE_SIGMA / (1 - BELOW_ONE_SIGMA)
+    variance = errors[0] ** 2 + errors[2] ** 2 - 2 * correlation * errors[0] * errors[2]
+    return Spread(
+        middle.value,
+        errors[1],
+        (high.value - low.value) / 2,
+        float(np.sqrt(variance) / 2),
+        middle.entries,
+    )
+
+
+def group_starts(edges: Floats, per_decade: int) -> NDArray[np.int64]:
+    """Return the first bin of each group of bins, about `per_decade` groups to a factor of ten.
+
+    Groups are made of whole bins, so sums over them are exact (`numpy.add.reduceat`).
+
+    Parameters
+    ----------
+    edges
+        (bin + 1,), equal steps of the logarithm
+    per_decade
+        Groups to a factor of ten.
+    """
+    step = float(np.log10(edges[-1] / edges[0])) / (len(edges) - 1)
+    size = max(1, round(1 / (per_decade * step)))
+    return np.arange(0, len(edges) - 1, size)
 
 
 def share_interval(passed: Floats, thrown: Floats) -> tuple[Floats, Floats, Floats]:

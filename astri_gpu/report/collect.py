@@ -1,7 +1,7 @@
-"""What a report needs from DL2a stores of simulated events, read block by block.
+"""What a report needs from DL2 stores of simulated events, read block by block.
 
-Stores of one particle thrown in one way (spectrum, view cone, scatter radius, pointing) are one
-sample, whatever the number of files.
+Stores of one particle thrown in one way (spectrum, view cone, scatter radius, pointing) and
+reconstructed with one file of models are one sample, whatever the number of files.
 """
 
 from collections.abc import Sequence
@@ -16,14 +16,19 @@ from astri_gpu.display.scene import SHOWER
 from astri_gpu.errors import AstriError
 from astri_gpu.kernels.coordinates import angular_separation
 from astri_gpu.progress import Progress
-from astri_gpu.report.binned import Axis
+from astri_gpu.report.binned import Axis, group_starts
+from astri_gpu.report.reconstructed import (
+    DIRECTION,
+    MANY_IMAGES,
+    NEAR_M,
+    Reconstructed,
+    is_reconstructed,
+)
+from astri_gpu.report.trained import Trained, trained_models, was_trained_on
 from astri_gpu.store import Store, open_store
 
 __all__ = [
     "CORE",
-    "DIRECTION",
-    "MANY_IMAGES",
-    "NEAR_M",
     "PARAMETERS",
     "THETA2",
     "Sample",
@@ -40,12 +45,8 @@ PARAMETERS: dict[str, Axis] = {
 }
 """Image parameters of the report; fine bins, so that quantiles can be read off them."""
 
-DIRECTION = Axis("direction error", "deg", 1e-4, 180.0, 1250, log=True)
 CORE = Axis("core error", "m", 1e-2, 1e4, 1200, log=True)
 THETA2 = Axis("squared direction error", "deg2", 0.0, 0.1, 50)
-# Well seen events are shown by themselves: so many images, true core so near to the array centre.
-MANY_IMAGES = 3
-NEAR_M = 400.0
 DEFAULT_ENERGY_EDGES = np.geomspace(1e-3, 1e3, 121)  # TeV, where a store has no thrown showers
 
 # What has to agree for stores to be one sample.
@@ -89,6 +90,9 @@ class Sample:
     direction_well: Floats = field(default_factory=lambda: np.zeros((0, 0)))
     core: Floats = field(default_factory=lambda: np.zeros((0, 0)))  # (energy, CORE)
     theta2: Floats = field(default_factory=lambda: np.zeros(THETA2.n_bins))
+    reco: Reconstructed | None = None  # of DL2b stores
+    trained: Trained | None = None  # the models behind `reco`
+    seen: list[str] = field(default_factory=list)  # stores that the models were trained on
 
     def __post_init__(self) -> None:
         """Make the empty histograms."""
@@ -111,10 +115,7 @@ class Sample:
 
         Groups are made of whole bins, so sums over them are exact (`numpy.add.reduceat`).
         """
-        step = float(np.log10(self.energy_edges[-1] / self.energy_edges[0]))
-        step /= len(self.energy_edges) - 1
-        size = max(1, round(1 / (per_decade * step)))
-        return np.arange(0, len(self.energy_edges) - 1, size)
+        return group_starts(self.energy_edges, per_decade)
 
     def merged_edges(self, per_decade: int) -> Floats:
         """Return the edges of the groups of `merged`, TeV."""
@@ -128,7 +129,7 @@ def collect(paths: Sequence[Path], shown: Progress) -> list[Sample]:
     Parameters
     ----------
     paths
-        DL2a stores.
+        DL2a or DL2b stores.
     shown
         Counts the images that were read.
 
@@ -146,8 +147,12 @@ def collect(paths: Sequence[Path], shown: Progress) -> list[Sample]:
         thrown, edges = _thrown(store)
         header = store.group_attrs("simulation")
         kind = str(store.attrs.get("kind", "unknown"))
+        reconstructed = is_reconstructed(store)
+        trained = trained_models(store) if reconstructed else None
         key = (
             kind,
+            reconstructed,
+            trained and trained.checksum,
             thrown is None,
             edges.tobytes(),
             *(repr(header.get(name)) for name in THROWN_IN_ONE_WAY),
@@ -156,6 +161,8 @@ def collect(paths: Sequence[Path], shown: Progress) -> list[Sample]:
         sample = samples.get(key)
         if sample is None:
             sample = Sample(kind, kind, [], set(), header, edges, n_telescopes)
+            if reconstructed:
+                sample.reco, sample.trained = Reconstructed(edges), trained
             samples[key] = sample
         elif sample.n_telescopes != n_telescopes:
             raise AstriError(
@@ -218,6 +225,10 @@ def _add(sample: Sample, store: Store, thrown: Floats | None, shown: Progress) -
         n_images += _add_images(sample, store, f"dl1/image/{camera}", shower, shown)
     place = store.read_table("instrument/telescope", ["x", "y"])
     centre = (float(place["x"].mean()), float(place["y"].mean()))
+    if sample.reco is not None:
+        sample.reco.add(store, shower, centre)
+        if was_trained_on(store):
+            sample.seen.append(store.path.name)
     for start, stop in store.blocks("simulation/event/true_energy"):
         rows = slice(start, stop)
         _add_events(

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,6 +12,7 @@ from astri_gpu.display.camera import draw_camera
 from astri_gpu.display.figure import event_figure
 from astri_gpu.display.scene import SHOWER, EventScene, read_event
 from astri_gpu.report.collect import PARAMETERS, Sample
+from astri_gpu.report.drawing import empty_figure, pointed
 from astri_gpu.report.panels import (
     draw_area,
     draw_core,
@@ -32,17 +32,10 @@ __all__ = [
     "overview_figure",
     "parameter_figure",
     "picture_of_event",
-    "pointed",
     "save",
 ]
 
-CHARACTERS_PER_INCH = 15
 CAMERAS_IN_OVERVIEW = 4
-
-
-def pointed(samples: Sequence[Sample]) -> list[Sample]:
-    """Return the samples whose direction matters: gammas, or all where there are none."""
-    return [sample for sample in samples if sample.kind == "gamma"] or list(samples)
 
 
 def brightest_event(samples: Sequence[Sample]) -> EventScene | None:
@@ -96,33 +89,12 @@ def picture_of_event(event: EventScene, dpi: int) -> "Figure":
     return event_figure(event, "event" if _has_pixels(event) else "array", dpi)
 
 
-def _figure(
-    width: float, height: float, dpi: int, title: str, samples: Sequence[Sample]
-) -> "Figure":
-    """Return an empty figure with a title, and at its foot how the data were simulated."""
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), dpi=dpi, layout="constrained")
-    if title:
-        figure.suptitle(title, fontsize=style.FONTS["title"], x=0.01, ha="left")
-    models = sorted({model for sample in samples for model in sample.models})
-    if models:
-        figure.supxlabel(
-            fill("; ".join(models), int(CHARACTERS_PER_INCH * width)),
-            fontsize=style.FONTS["note"],
-            color=style.FAINT,
-            x=0.99,
-            ha="right",
-        )
-    return figure
-
-
 def parameter_figure(samples: Sequence[Sample], dpi: int) -> "Figure":
     """Return the distributions of the image parameters by particle."""
     from matplotlib import rc_context
 
     with rc_context(style.STYLE):
-        figure = _figure(10, 6.6, dpi, "Image parameters after cleaning", samples)
+        figure = empty_figure(10, 6.6, dpi, "Image parameters after cleaning", samples)
         panels: Any = figure.subplots(2, 2)
         for axes, name in zip(np.ravel(panels), PARAMETERS, strict=True):
             draw_parameter(axes, samples, name)
@@ -134,7 +106,7 @@ def area_figure(samples: Sequence[Sample], per_decade: int, dpi: int) -> "Figure
     from matplotlib import rc_context
 
     with rc_context(style.STYLE):
-        figure = _figure(7.5, 5, dpi, "", samples)
+        figure = empty_figure(7.5, 5, dpi, "", samples)
         draw_area(figure.subplots(), samples, per_decade)
     return figure
 
@@ -144,7 +116,7 @@ def error_figure(samples: Sequence[Sample], per_decade: int, dpi: int) -> "Figur
     from matplotlib import rc_context
 
     with rc_context(style.STYLE):
-        figure = _figure(12, 4.4, dpi, "Stereo geometry against the truth", samples)
+        figure = empty_figure(12, 4.4, dpi, "Stereo geometry against the truth", samples)
         direction, theta2, core = figure.subplots(1, 3)
         draw_direction(direction, pointed(samples), samples, per_decade)
         draw_theta2(theta2, pointed(samples), samples)
@@ -159,7 +131,7 @@ def overview_figure(
     from matplotlib import rc_context
 
     with rc_context(style.STYLE):
-        figure = _figure(11, 6.8, dpi, "", samples)
+        figure = empty_figure(11, 6.8, dpi, "", samples)
         if event is None:
             diagrams: Any = figure
         else:

@@ -8,16 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astri_gpu.report.binned import (
+    CONTAINMENT,
+    FEWEST,
     Quantile,
     quantile_of_counts,
     share_interval,
     spectrum_integral,
 )
-from astri_gpu.report.collect import CORE, DIRECTION, PARAMETERS, Sample
+from astri_gpu.report.collect import CORE, PARAMETERS, Sample
+from astri_gpu.report.reconstructed import DIRECTION
+from astri_gpu.report.resolution import reconstruction_numbers
 
 __all__ = [
-    "CONTAINMENT",
-    "FEWEST",
     "PowerLaw",
     "Rate",
     "containment_by_energy",
@@ -29,8 +31,6 @@ __all__ = [
 ]
 
 Floats = NDArray[np.float64]
-CONTAINMENT = 0.68
-FEWEST = 10  # events that a containment needs
 QUANTILES = (10, 25, 50, 75, 90)
 
 
@@ -206,6 +206,7 @@ def _numbers(sample: Sample, per_decade: int) -> dict[str, Any]:
             for name, axis in PARAMETERS.items()
         },
         "by_energy": _by_energy(sample, per_decade),
+        "reconstruction": reconstruction_numbers(sample, per_decade),
     }
 
 

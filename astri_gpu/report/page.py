@@ -4,10 +4,14 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from astri_gpu.report.collect import MANY_IMAGES, NEAR_M
+from astri_gpu.report.reconstructed import ENERGETIC_TEV, GROUPS, MANY_IMAGES, NEAR_M, WELL_SEEN
 
 __all__ = ["CAPTIONS", "page"]
 
+_THROWN = (
+    "No cut on gammaness and no weights: showers of any direction and core distance, with the "
+    "spectrum they were thrown with, are in it."
+)
 CAPTIONS = {
     "event.png": (
         "An event of the array",
@@ -31,6 +35,31 @@ CAPTIONS = {
         "statistical interval of the containment; horizontal bars: bins of energy. Without cuts: "
         "showers far outside the array, most of them of high energy, are in it.",
     ),
+    "scores.png": (
+        "Gammas and others",
+        "Scores of the forests, of events and of single images: what is kept of gammas and of the "
+        "other particles for every cut, the area under that curve in bins of reconstructed energy, "
+        f"and the distributions of the scores. {_THROWN}",
+    ),
+    "energy.png": (
+        "Energy",
+        "Median and half of the central 68 % of (E reco - E true) / E true, for all reconstructed "
+        "events and for each quarter by expected error, and how true energies migrate. A bias "
+        "beyond 100 % is left out of the picture. Dashed: "
+        f"what the ASTRI project states for the Mini-Array (astri.inaf.it). {_THROWN}",
+    ),
+    "direction.png": (
+        "Direction",
+        "Angles that contain 68 % of the direction errors: stereo geometry alone, displacements of "
+        "the images alone, and the two merged, on the same events; each quarter by expected error; "
+        "and against the offset of the source. Dashed: what the ASTRI project states for the "
+        f"Mini-Array (astri.inaf.it). {_THROWN}",
+    ),
+    "importances.png": (
+        "Feature importances",
+        "Loss of the score of each ensemble when one of its features is shuffled (permutation "
+        "importance), as found in training, on predictions out of sample.",
+    ),
 }
 """Title and caption of each picture, in the order of the page."""
 
@@ -41,7 +70,7 @@ body { margin: 2.5rem auto; max-width: 62rem; padding: 0 1.2rem; color: #1b1e28;
 h1 { font-size: 1.7rem; margin: 0 0 .3rem; } h2 { font-size: 1.2rem; margin: 2.4rem 0 .5rem; }
 p.note { border-left: 4px solid #e69f00; background: #fff8ea; padding: .5rem .9rem; }
 p.caption, footer { color: #5b6273; font-size: .9rem; }
-table { border-collapse: collapse; font-size: .92rem; }
+table { border-collapse: collapse; font-size: .92rem; margin-bottom: 1.2rem; }
 th, td { padding: .3rem 1.1rem .3rem 0; text-align: right; border-bottom: 1px solid #e3e6ec; }
 th:first-child, td:first-child { text-align: left; font-weight: normal; color: #5b6273; }
 img { max-width: 100%; height: auto; border: 1px solid #e3e6ec; border-radius: 4px; }
@@ -56,6 +85,10 @@ def _count(value: Any) -> str:
 
 def _percent(value: Any) -> str:
     return f"{value:.2%}" if value < 0.1 else f"{value:.1%}"
+
+
+def _signed(value: Any) -> str:
+    return f"{value:+.1%}"
 
 
 def _plain(value: Any) -> str:
@@ -119,8 +152,54 @@ _RATES: dict[str, tuple[tuple[str, str, float, str], ...]] = {
 }
 
 
+# The same for DL2b stores; keys of the part "reconstruction" of the numbers.
+_RECO_ROWS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
+    ("models", "models", str),
+    ("images with predictions", "images", _count),
+    ("events with energy, gammaness and direction", "events", _count),
+    ("energy: bias (median)", "energy_bias", _signed),
+    ("energy: resolution", "energy_resolution", _percent),
+    (f"energy: bias above {ENERGETIC_TEV:g} TeV", "energy_bias_above_10_tev", _signed),
+    (f"energy: resolution above {ENERGETIC_TEV:g} TeV", "energy_resolution_above_10_tev", _percent),
+    ("direction error, 68 % contained", "direction_68_deg", _angle),
+    (f"the same above {ENERGETIC_TEV:g} TeV", "direction_68_deg_above_10_tev", _angle),
+    *(
+        (f"the same: {text}", f"by_group/{group}/direction_68_deg", _angle)
+        for group, text in GROUPS.items()
+        if group
+    ),
+    (
+        f"{GROUPS[WELL_SEEN]}, above {ENERGETIC_TEV:g} TeV",
+        f"by_group/{WELL_SEEN}/direction_68_deg_above_10_tev",
+        _angle,
+    ),
+    ("events with stereo geometry too", "events_with_geometry", _count),
+    *(
+        (f"direction error of these: {text}", f"direction_68_deg_with_geometry/{name}", _angle)
+        for name, text in (
+            ("merged", "merged"),
+            ("geometry", "geometry alone"),
+            ("displacement", "displacement alone"),
+        )
+    ),
+    *(
+        (
+            f"share of events within the expected error of {name} (68 % is meant)",
+            f"share_within_expected_error/{name}/share",
+            _percent,
+        )
+        for name in ("direction", "energy")
+    ),
+)
+
+
 def page(
-    title: str, numbers: Mapping[str, Numbers], pictures: Sequence[str], notes: Sequence[str]
+    title: str,
+    numbers: Mapping[str, Numbers],
+    pictures: Sequence[str],
+    notes: Sequence[str],
+    comparisons: Sequence[Numbers] = (),
+    tables: Sequence[str] = (),
 ) -> str:
     """Return the HTML of a report.
 
@@ -134,6 +213,11 @@ def page(
         Names of the PNG files beside the page, keys of `CAPTIONS`.
     notes
         Sentences that the reader must not miss.
+    comparisons
+        Gammas against other particles, as `astri_gpu.report.separation.separation_numbers` gives
+        them.
+    tables
+        Names of the files of tables beside the page.
     """
     parts = [
         "<!doctype html>",
@@ -145,6 +229,10 @@ def page(
         "<h2>Numbers</h2>",
         _table(numbers),
     ]
+    if any(entry["reconstruction"] is not None for entry in numbers.values()):
+        parts += ["<h2>Energy, class and direction</h2>", _reconstruction(numbers)]
+    if comparisons:
+        parts.append(_comparisons(comparisons))
     for name in pictures:
         heading, caption = CAPTIONS[name]
         parts += [
@@ -152,6 +240,9 @@ def page(
             f'<p><img src="{escape(name)}" alt="{escape(heading)}"></p>',
             f'<p class="caption">{escape(caption)}</p>',
         ]
+    if tables:
+        links = ", ".join(f'<a href="{escape(name)}">{escape(name)}</a>' for name in tables)
+        parts.append(f'<p class="caption">Curves as tables (ECSV): {links}.</p>')
     parts += [
         '<footer><p>All numbers, by energy too, are in <a href="summary.json">summary.json</a>. '
         "Made by astri-gpu report.</p></footer>",
@@ -175,6 +266,44 @@ def _table(numbers: Mapping[str, Numbers]) -> str:
             _row(text, values, _rate(part, factor, unit)) for text, part, factor, unit in lines
         ]
     return "<table>\n" + "\n".join(row for row in rows if row) + "\n</table>" + _spectra(numbers)
+
+
+def _reconstruction(numbers: Mapping[str, Numbers]) -> str:
+    """Return the table of the numbers of DL2b stores."""
+    head = "".join(f"<th>{escape(label)}</th>" for label in numbers)
+    rows = [f"<tr><th></th>{head}</tr>"]
+    for text, keys, write in _RECO_ROWS:
+        values: list[Any] = [entry["reconstruction"] for entry in numbers.values()]
+        for key in keys.split("/"):
+            place: Any = int(key) if key.isdecimal() else key
+            values = [None if value is None else value[place] for value in values]
+        rows.append(_row(text, values, write))
+    return "<table>\n" + "\n".join(row for row in rows if row) + "\n</table>"
+
+
+def _comparisons(comparisons: Sequence[Numbers]) -> str:
+    """Return the table of gammas against other particles."""
+    head = ("", "area under the ROC", "best quality factor", "at gammaness", "gammas", "others")
+    rows = ["<tr>" + "".join(f"<th>{text}</th>" for text in head) + "</tr>"]
+    for entry in comparisons:
+        cells = (
+            f"{entry['signal']} / {entry['background']}, {entry['level']}s",
+            f"{entry['auc']:.4f} ± {entry['auc_error']:.4f}",
+            _or_dash(entry["best_quality_factor"], ".2f"),
+            _or_dash(entry["best_quality_cut"], ".3f"),
+            _count(entry["n_signal"]),
+            _count(entry["n_background"]),
+        )
+        rows.append("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>")
+    text = (
+        "Quality factor: share of the gammas kept / root of the share of the others kept, the "
+        "largest of all cuts that leave ten of the others."
+    )
+    return "<table>\n" + "\n".join(rows) + f'\n</table>\n<p class="caption">{escape(text)}</p>'
+
+
+def _or_dash(value: float | None, form: str) -> str:
+    return "–" if value is None else format(value, form)
 
 
 def _row(text: str, values: Sequence[Any], write: Callable[[Any], str]) -> str:

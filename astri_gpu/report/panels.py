@@ -6,18 +6,25 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from astri_gpu.display import style
-from astri_gpu.report.binned import Axis
+from astri_gpu.report.binned import CONTAINMENT, Axis
 from astri_gpu.report.collect import (
     CORE,
-    DIRECTION,
-    MANY_IMAGES,
-    NEAR_M,
     PARAMETERS,
     THETA2,
     Sample,
 )
-from astri_gpu.report.numbers import CONTAINMENT, containment_by_energy, effective_area
+from astri_gpu.report.drawing import (
+    ARCMIN,
+    LINE,
+    log_axes,
+    log_scale,
+    look_of,
+    middle_of,
+    no_data,
+    tidy,
+)
+from astri_gpu.report.numbers import containment_by_energy, effective_area
+from astri_gpu.report.reconstructed import DIRECTION, MANY_IMAGES, NEAR_M
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -28,61 +35,11 @@ __all__ = [
     "draw_direction",
     "draw_parameter",
     "draw_theta2",
-    "look_of",
 ]
 
 Floats = NDArray[np.float64]
-# Okabe and Ito's palette; the dashes say the same without colours.
-LOOKS: dict[str, tuple[str, str]] = {
-    "gamma": ("#0072b2", "-"),
-    "proton": ("#d55e00", "--"),
-    "helium": ("#009e73", "-."),
-    "electron": ("#cc79a7", ":"),
-    "muon": ("#56b4e9", (0, (5, 1, 1, 1, 1, 1))),  # type: ignore[dict-item]
-}
 SHOWN_BINS = 45
 TAIL = 0.005  # of the entries left outside the drawn range, on either side
-ARCMIN = 60.0
-SHORT_RANGE = 2.2  # decades
-
-
-def look_of(sample: Sample, samples: Sequence[Sample]) -> dict[str, Any]:
-    """Return colour, dashes and label of a sample; later ones of a particle are lighter."""
-    colour, dashes = LOOKS.get(sample.kind, (style.INK, "-"))
-    same = [other for other in samples if other.kind == sample.kind]
-    return {
-        "color": colour,
-        "ls": dashes,
-        "alpha": max(0.4, 1 - 0.3 * same.index(sample)),
-        "label": sample.label,
-    }
-
-
-def _no_data(axes: "Axes", text: str) -> None:
-    axes.set_xticks([])
-    axes.set_yticks([])
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", color=style.FAINT)
-
-
-def _tidy(axes: "Axes", title: str, *, legend: bool = True) -> None:
-    axes.grid(color=style.GRID, lw=0.6)
-    axes.set_axisbelow(True)
-    axes.set_title(title, fontsize=style.FONTS["panel"] + 1, pad=5)
-    if legend and axes.get_legend_handles_labels()[0]:
-        axes.legend(frameon=False, fontsize=style.FONTS["note"])
-
-
-def _log_scale(axis: Any, low: float, high: float, *, plain: bool = True) -> None:
-    """Set the ticks of a logarithmic axis: at decades, in short ranges at 1, 2 and 5.
-
-    Numbers are written as people do, or as powers of ten unless `plain`.
-    """
-    from matplotlib.ticker import LogFormatterSciNotation, LogLocator, NullFormatter
-
-    short = high / low < 10**SHORT_RANGE
-    axis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0) if short else (1.0,)))
-    axis.set_major_formatter("{x:g}" if plain else LogFormatterSciNotation())
-    axis.set_minor_formatter(NullFormatter())
 
 
 def draw_parameter(axes: "Axes", samples: Sequence[Sample], name: str) -> None:
@@ -102,8 +59,8 @@ def draw_parameter(axes: "Axes", samples: Sequence[Sample], name: str) -> None:
     known = [entry for entry in counts if entry.sum()]
     title = f"{quantity.label}  ({name})"
     if not known:
-        _no_data(axes, "no images")
-        _tidy(axes, title, legend=False)
+        no_data(axes, "no images")
+        tidy(axes, title, legend=False)
         return
     first, last = _drawn_range(known)
     size = max(1, (last - first) // SHOWN_BINS)
@@ -118,11 +75,11 @@ def draw_parameter(axes: "Axes", samples: Sequence[Sample], name: str) -> None:
     axes.set_xlim(edges[0], edges[-1])
     if quantity.log:
         axes.set_xscale("log")
-        _log_scale(axes.xaxis, edges[0], edges[-1])
+        log_scale(axes.xaxis, edges[0], edges[-1])
     axes.set_ylim(bottom=0)
     axes.set_xlabel(f"{quantity.label}  [{quantity.unit}]" if quantity.unit else quantity.label)
     axes.set_ylabel("share of images per bin")
-    _tidy(axes, title)
+    tidy(axes, title)
 
 
 def _drawn_range(known: Sequence[Floats]) -> tuple[int, int]:
@@ -133,22 +90,6 @@ def _drawn_range(known: Sequence[Floats]) -> tuple[int, int]:
         first.append(int(np.searchsorted(below, TAIL)))
         last.append(int(np.searchsorted(below, 1 - TAIL)) + 1)
     return min(first), max(*last, min(first) + 1)
-
-
-def _log_axes(axes: "Axes", *, plain: bool = True) -> None:
-    """Make both axes logarithmic, the first one for energies; see `_log_scale`."""
-    axes.set_xscale("log")
-    axes.set_yscale("log")
-    _log_scale(axes.xaxis, *axes.get_xlim())
-    _log_scale(axes.yaxis, *axes.get_ylim(), plain=plain)
-    axes.set_xlabel("true energy  [TeV]")
-
-
-def _middle(sample: Sample, per_decade: int) -> tuple[Floats, Floats]:
-    """Return the middle of the bins of energy and their reach to both sides, (2, bin)."""
-    edges = sample.merged_edges(per_decade)
-    middle = np.sqrt(edges[:-1] * edges[1:])
-    return middle, np.stack([middle - edges[:-1], edges[1:] - middle])
 
 
 def draw_area(axes: "Axes", samples: Sequence[Sample], per_decade: int) -> None:
@@ -166,7 +107,7 @@ def draw_area(axes: "Axes", samples: Sequence[Sample], per_decade: int) -> None:
     drawn = False
     for sample in samples:
         look = look_of(sample, samples)
-        middle, _ = _middle(sample, per_decade)
+        middle, _ = middle_of(sample, per_decade)
         for passed, faint in ((sample.triggered, False), (sample.reconstructed, True)):
             area = effective_area(sample, passed, per_decade)
             if area is None:
@@ -183,19 +124,16 @@ def draw_area(axes: "Axes", samples: Sequence[Sample], per_decade: int) -> None:
                 value[use],
                 # The Wilson interval of a full bin ends below 1, so its upper part can vanish.
                 yerr=np.clip([value[use] - low[use], high[use] - value[use]], 0, None),
-                lw=1.1,
-                elinewidth=0.8,
-                marker="o",
-                ms=2.6,
+                **LINE,
                 mfc="white" if faint else looks["color"],
                 **looks,
             )
     if not drawn:
-        _no_data(axes, "the stores do not say what was thrown")
+        no_data(axes, "the stores do not say what was thrown")
     else:
-        _log_axes(axes, plain=False)
+        log_axes(axes, plain=False)
     axes.set_ylabel("effective area before cuts  [m²]")
-    _tidy(axes, "Effective area")
+    tidy(axes, "Effective area")
 
 
 def _draw_containment(
@@ -209,7 +147,7 @@ def _draw_containment(
 ) -> bool:
     """Draw a containment against energy; return whether there was enough for one point."""
     found = containment_by_energy(counts, sample, quantity, per_decade)
-    middle, reach = _middle(sample, per_decade)
+    middle, reach = middle_of(sample, per_decade)
     values = np.array([(entry.value, entry.low, entry.high) for entry in found]) * factor
     use = np.isfinite(values[:, 0])
     if not use.any():
@@ -220,10 +158,7 @@ def _draw_containment(
         value,
         xerr=reach[:, use],
         yerr=np.clip([value - low, high - value], 0, None),
-        lw=1.1,
-        elinewidth=0.8,
-        marker="o",
-        ms=2.6,
+        **LINE,
         **looks,
     )
     return True
@@ -262,11 +197,11 @@ def draw_direction(
             axes, sample.direction_well, sample, DIRECTION, per_decade, ARCMIN, well
         )
     if drawn:
-        _log_axes(axes)
+        log_axes(axes)
     else:
-        _no_data(axes, "too few reconstructed events")
+        no_data(axes, "too few reconstructed events")
     axes.set_ylabel(f"direction error, {CONTAINMENT:.0%} contained  [arcmin]")
-    _tidy(axes, "Direction error")
+    tidy(axes, "Direction error")
 
 
 def draw_theta2(axes: "Axes", chosen: Sequence[Sample], samples: Sequence[Sample]) -> None:
@@ -288,11 +223,11 @@ def draw_theta2(axes: "Axes", chosen: Sequence[Sample], samples: Sequence[Sample
     if drawn:
         axes.set_yscale("log")
     else:
-        _no_data(axes, "no reconstructed events")
+        no_data(axes, "no reconstructed events")
     axes.set_xlim(THETA2.low, THETA2.high)
     axes.set_xlabel("θ²  [deg²]")
     axes.set_ylabel("share of reconstructed events per bin")
-    _tidy(axes, "Angle to the true direction, squared")
+    tidy(axes, "Angle to the true direction, squared")
 
 
 def draw_core(
@@ -305,8 +240,8 @@ def draw_core(
             axes, sample.core, sample, CORE, per_decade, 1.0, look_of(sample, samples)
         )
     if drawn:
-        _log_axes(axes)
+        log_axes(axes)
     else:
-        _no_data(axes, "too few reconstructed events")
+        no_data(axes, "too few reconstructed events")
     axes.set_ylabel(f"core error, {CONTAINMENT:.0%} contained  [m]")
-    _tidy(axes, "Core error")
+    tidy(axes, "Core error")

@@ -17,6 +17,7 @@ from astri_gpu.stages.units import counted, find_inputs
 if TYPE_CHECKING:
     from astri_gpu.config import ReportConfig
     from astri_gpu.report.collect import Sample
+    from astri_gpu.report.separation import Separation
 
 __all__ = ["Summary", "run"]
 
@@ -60,6 +61,8 @@ def run(config: "ReportConfig") -> Summary:
     from astri_gpu.report.collect import collect
     from astri_gpu.report.numbers import summary
     from astri_gpu.report.page import page
+    from astri_gpu.report.separation import separation_numbers, separations
+    from astri_gpu.report.tables import NOTE, write_tables
     from astri_gpu.store import open_store
     from astri_gpu.store_disk import json_ready
 
@@ -71,18 +74,24 @@ def run(config: "ReportConfig") -> Summary:
     with progress(total or None, "report", "images", config.progress) as shown:
         samples = collect(paths, shown)
     numbers = summary(samples, config.bins_per_decade)
+    found = separations(samples, config.bins_per_decade)
+    comparisons = separation_numbers(found)
     title = "Simulated events: " + ", ".join(sample.label for sample in samples)
     with _folder(output) as folder:
-        pictures = _draw(samples, config, folder)
+        pictures = _draw(samples, found, config, folder)
+        tables = write_tables(folder, samples, found, config.bins_per_decade)
         record = json_ready(
             {
                 "title": title,
+                "note": NOTE,
                 "samples": numbers,
+                "separation": comparisons,
+                "tables": tables,
                 "provenance": provenance("report", asdict(config), paths, started),
             }
         )
         (folder / NUMBERS).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        text = page(title, numbers, pictures, _notes(samples))
+        text = page(title, numbers, pictures, _notes(samples), comparisons, tables)
         (folder / PAGE).write_text(text, encoding="utf-8")
     return Summary(
         path=output,
@@ -94,9 +103,14 @@ def run(config: "ReportConfig") -> Summary:
     )
 
 
-def _draw(samples: "Sequence[Sample]", config: "ReportConfig", folder: Path) -> list[str]:
+def _draw(
+    samples: "Sequence[Sample]",
+    found: "Sequence[Separation]",
+    config: "ReportConfig",
+    folder: Path,
+) -> list[str]:
     """Draw the pictures into the folder; return those of the page."""
-    from astri_gpu.report import figures
+    from astri_gpu.report import figures, reco_figures
 
     event = figures.brightest_event(samples)
     per_decade, dpi = config.bins_per_decade, config.dpi
@@ -104,6 +118,7 @@ def _draw(samples: "Sequence[Sample]", config: "ReportConfig", folder: Path) -> 
         "parameters.png": figures.parameter_figure(samples, dpi),
         "effective_area.png": figures.area_figure(samples, per_decade, dpi),
         "errors.png": figures.error_figure(samples, per_decade, dpi),
+        **reco_figures.reconstruction_figures(samples, found, per_decade, dpi),
     }
     if event is not None:
         made = {"event.png": figures.picture_of_event(event, dpi), **made}
@@ -115,6 +130,8 @@ def _draw(samples: "Sequence[Sample]", config: "ReportConfig", folder: Path) -> 
 
 def _notes(samples: "Sequence[Sample]") -> list[str]:
     """Return what the reader must not miss: the model, and numbers that cannot be given."""
+    from astri_gpu.report.trained import trained_files
+
     notes = sorted({model for sample in samples for model in sample.models})
     for sample in samples:
         if sample.thrown is None:
@@ -122,6 +139,13 @@ def _notes(samples: "Sequence[Sample]") -> list[str]:
                 f"{sample.label}: the stores do not say how many showers were thrown (or were cut "
                 "off), so there is no effective area and no rate."
             )
+    notes += [trained.sentence for trained in trained_files(samples)]
+    seen = [name for sample in samples for name in sample.seen]
+    if seen:
+        notes.append(
+            f"The models were trained on these very events ({', '.join(seen)}), so the numbers are "
+            "better than those of new events: train and test on different stores."
+        )
     return notes
 
 
@@ -151,6 +175,7 @@ def _folder(output: Path) -> Iterator[Path]:
     Files of others in `output` stay as they are; the page comes last.
     """
     from astri_gpu.report.page import CAPTIONS
+    from astri_gpu.report.tables import TABLES
     from astri_gpu.store_disk import disk_errors
 
     target = Path(os.path.abspath(output))
@@ -164,8 +189,8 @@ def _folder(output: Path) -> Iterator[Path]:
             if not target.exists():
                 os.replace(partial, target)
                 return
-            for name in {*CAPTIONS, OVERVIEW, NUMBERS, PAGE} - set(os.listdir(partial)):
-                (target / name).unlink(missing_ok=True)  # an earlier report had this picture
+            for name in {*CAPTIONS, *TABLES, OVERVIEW, NUMBERS, PAGE} - set(os.listdir(partial)):
+                (target / name).unlink(missing_ok=True)  # an earlier report had it
             for name in sorted(os.listdir(partial), key=lambda name: name == PAGE):
                 os.replace(partial / name, target / name)
     except OSError as error:

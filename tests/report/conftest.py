@@ -5,6 +5,7 @@ import pytest
 
 from astri_gpu.instrument.astri import mini_array
 from astri_gpu.progress import Progress
+from astri_gpu.reconstruction.apply import EVENT_COLUMNS, TELESCOPE_COLUMNS
 from astri_gpu.report.collect import collect
 from astri_gpu.schema import TABLES
 from astri_gpu.store import create
@@ -14,14 +15,19 @@ MODEL = "Fast model for a test."
 CAMERA = "ASTRICam"
 RADIUS = 500.0
 THROWN = 20_000
+FORESTS = {*EVENT_COLUMNS, *TELESCOPE_COLUMNS}
+IMPORTANCES = {"hillas_width": 0.25, "log10(hillas_intensity)": 0.125}
 DTYPES = {"f": np.nan, "i": -1, "u": 0, "b": False}
 
 
 def rows_of(table, n_rows, values):
-    """Return all columns of a table of scalars, those that are not given empty."""
+    """Return all columns of a table of scalars, those that are not given empty.
+
+    Columns that only forests make are left out unless they are given.
+    """
     columns = {}
     for name, entry in TABLES[table].items():
-        if len(entry.dims) == 1:
+        if len(entry.dims) == 1 and (name in values or name not in FORESTS):
             filler = DTYPES[np.dtype(entry.dtype).kind]
             columns[name] = np.asarray(values.get(name, np.full(n_rows, filler)), entry.dtype)
     return columns
@@ -33,12 +39,75 @@ def write_table(writer, path, table, n_rows, values, sizes):
     writer.table(path, list(columns), sizes=sizes).append(columns)
 
 
+def models_attr(checksum="sha256:" + "a" * 64):
+    """Return what `reconstruct` says of its models, as short as possible."""
+    task = {"features": list(IMPORTANCES), "importances": IMPORTANCES}
+    return {
+        "path": "somewhere/forests.skops",
+        "checksum": checksum,
+        "filter": "hillas_intensity > 50",
+        "cameras": {CAMERA: {"image": {"energy": task}, "stereo": {}}},
+        "array": {"gammaness": task},
+        "training": {
+            "counts": {"gamma": {"images": 1234, "events": 567}},
+            "provenance": {"inputs": [{"path": "old.zarr", "checksum": "sha256:old"}]},
+        },
+    }
+
+
+def _reconstructed(rng, kind, energy, per_event, shower):
+    """Return the columns of forests for events: errors, scores and quarters that are made up.
+
+    Every twentieth event has none, and neither has the pedestal.
+    """
+    n_events = len(energy)
+    valid = shower & (np.arange(n_events) % 20 != 7)
+    quality = rng.integers(1, 5, n_events)
+
+    def direction(scale):
+        error, angle = scale * rng.rayleigh(size=n_events), rng.uniform(0, 2 * np.pi, n_events)
+        return (
+            70 + error * np.cos(angle),
+            error * np.sin(angle) / np.cos(np.deg2rad(70)),
+        )
+
+    merged, disp = direction(0.03 * quality), direction(0.1 * quality)
+    estimate = energy * np.exp(rng.normal(0.03, 0.1 * quality))
+    columns = {
+        "reco_energy": estimate,
+        "reco_energy_uncert": 0.1 * quality * estimate,
+        "gammaness": rng.beta(*((4, 1) if kind == "gamma" else (1, 2)), n_events),
+        "reco_alt": merged[0],
+        "reco_az": merged[1],
+        "disp_alt": disp[0],
+        "disp_az": disp[1],
+        "reco_direction_uncert": 0.03 * 1.51 * quality,
+    }
+    columns = {name: np.where(valid, values, np.nan) for name, values in columns.items()}
+    columns["reco_n_tels"] = np.where(valid, per_event, 0)
+    columns["event_quality"] = np.where(valid, quality, 0)
+    return {**columns, "reco_is_valid": valid}
+
+
 def _make_store(
-    path, kind, seed, *, n_events=400, thrown=True, charges=False, cone=0.0, model=True
+    path,
+    kind,
+    seed,
+    *,
+    n_events=400,
+    thrown=True,
+    charges=False,
+    cone=0.0,
+    model=True,
+    models=None,
+    source="new",
+    pointing_alt=70.0,
 ):
     """Write a DL2a store of made-up events on the built-in array; the truth is where zenith is 20.
 
-    The first event is a pedestal with images, which no number of the report may count.
+    The first event is a pedestal with images, which no number of the report may count. With
+    `models`, what the attribute of that name holds, it is a DL2b store, made from the store of
+    checksum `source`.
     """
     rng = np.random.default_rng(seed)
     layout = mini_array()
@@ -77,9 +146,17 @@ def _make_store(
     attrs = {"data_level": "DL2a", "kind": kind, "n_events": n_events, "n_images": n_images}
     if model:
         attrs["simulation_model"] = MODEL
+    reconstructed = {}
+    if models is not None:
+        inputs = [{"path": f"{path.stem}_dl2a.zarr", "checksum": f"sha256:{source}"}]
+        attrs.update(data_level="DL2b", models=models, provenance={"inputs": inputs})
+        reconstructed = _reconstructed(rng, kind, energy, per_event, shower)
+        score = rng.beta(*((3, 1) if kind == "gamma" else (1, 2)), n_images)
+        tel_valid = intensity > 50
+        tel_score = np.where(tel_valid, score, np.nan)
     with create(path, attrs=attrs) as writer:
         write_layout(writer, layout)
-        pointing = {"array_alt": np.full(n_events, 70.0), "array_az": np.zeros(n_events)}
+        pointing = {"array_alt": np.full(n_events, pointing_alt), "array_az": np.zeros(n_events)}
         write_table(
             writer,
             "dl0/event",
@@ -116,9 +193,13 @@ def _make_store(
                 "stereo_core_x": np.where(valid, core[0] + 30 * error, np.nan),
                 "stereo_core_y": core[1],
                 "stereo_n_tels": per_event,
+                **reconstructed,
             },
             sizes,
         )
+        if reconstructed:
+            scores = {**keys, "tel_gammaness": tel_score, "tel_is_valid": tel_valid}
+            write_table(writer, f"dl2/image/{CAMERA}", "dl2/image", n_images, scores, sizes)
         write_table(
             writer,
             "simulation/event",
@@ -172,6 +253,10 @@ def stores(tmp_path_factory):
         "gamma": _make_store(folder / "gamma.zarr", "gamma", 1, charges=True, n_events=60),
         "more": _make_store(folder / "gamma_2.zarr", "gamma", 2),
         "proton": _make_store(folder / "proton.zarr", "proton", 3, cone=6.0),
+        "gamma_reco": _make_store(
+            folder / "gamma_reco.zarr", "gamma", 6, models=models_attr(), pointing_alt=68.8
+        ),
+        "proton_reco": _make_store(folder / "proton_reco.zarr", "proton", 7, models=models_attr()),
         "unknown": _make_store(folder / "unknown.zarr", "gamma", 4, thrown=False, model=False),
     }
 

@@ -11,8 +11,8 @@ from astri_gpu.report.binned import (
     share_interval,
     spectrum_integral,
 )
-from astri_gpu.report.collect import DIRECTION
 from astri_gpu.report.numbers import effective_area, rates, solid_angle, summary
+from astri_gpu.report.reconstructed import DIRECTION
 from astri_gpu.store import open_store
 
 CAMERA = "ASTRICam"
