@@ -27,6 +27,7 @@ CASES = {
     "ingest": ("rows.ingest", "ingest_case"),
     "process": ("runs", "process_case"),
     "production": ("productions", "production_case"),
+    "reconstruct": ("reconstruct_rates", "reconstruct_case"),
     "row": ("rows", "row_case"),
     "simulate": ("runs", "simulate_case"),
     "store": ("store_rates", "store_case"),

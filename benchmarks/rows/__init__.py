@@ -5,7 +5,18 @@ from typing import Any
 
 from ..cases import run_case
 from ..row import Measured, NotMeasured, Row, Settings, one_line, outcome
-from . import chain, device, files, ingest, memory, simulation, stores, waveforms
+from . import (
+    chain,
+    device,
+    files,
+    forest,
+    ingest,
+    memory,
+    reconstruct,
+    simulation,
+    stores,
+    waveforms,
+)
 
 __all__ = ["ROWS", "Measured", "NotMeasured", "Row", "Settings", "measure_row", "row_case"]
 
@@ -17,6 +28,8 @@ ROWS: tuple[Row, ...] = (
     ingest.ROW,
     simulation.GAMMAS,
     simulation.PROTONS,
+    forest.ROW,
+    reconstruct.ROW,
     files.ROW,
     memory.ROW,
 )
