@@ -12,7 +12,7 @@ comma = ,
 .PHONY: demo demo-simulated demo-file test lint wheel clean help
 
 help:
-	@echo "make demo                         install, simulate gammas and protons, report in $(DEMO)/"
+	@echo "make demo                         install, simulate, train forests, reconstruct, report in $(DEMO)/"
 	@echo "make demo INPUT=file.simtel.zst   the same road with a sim_telarray file, as far as it goes"
 	@echo "make test                         install and run the tests (PEERS=1: beside ctapipe too)"
 	@echo "make lint                         ruff"
@@ -34,10 +34,16 @@ demo-simulated: $(VENV)/.installed-fast
 	mkdir -p $(DEMO)
 	$(BIN)/astri-gpu simulate production=gamma n_showers=$(GAMMAS) seed=1 output=$(DEMO)/gamma_dl0.zarr overwrite=true
 	$(BIN)/astri-gpu simulate production=proton n_showers=$(PROTONS) seed=2 output=$(DEMO)/proton_dl0.zarr overwrite=true
+	$(BIN)/astri-gpu simulate production=gamma n_showers=$(GAMMAS) seed=3 output=$(DEMO)/train_gamma_dl0.zarr overwrite=true
+	$(BIN)/astri-gpu simulate production=proton n_showers=$(PROTONS) seed=4 output=$(DEMO)/train_proton_dl0.zarr overwrite=true
 	$(BIN)/astri-gpu process $(DEMO)/gamma_dl0.zarr output=$(DEMO)/gamma_dl2.zarr images=true overwrite=true
 	$(BIN)/astri-gpu process $(DEMO)/proton_dl0.zarr output=$(DEMO)/proton_dl2.zarr overwrite=true
-	$(BIN)/astri-gpu info $(DEMO)/gamma_dl2.zarr
-	$(BIN)/astri-gpu report $(DEMO)/gamma_dl2.zarr $(DEMO)/proton_dl2.zarr output=$(DEMO)/report overwrite=true
+	$(BIN)/astri-gpu process $(DEMO)/train_gamma_dl0.zarr $(DEMO)/train_proton_dl0.zarr output=$(DEMO)/train overwrite=true
+	$(BIN)/astri-gpu train '$(DEMO)/train/*.zarr' output=$(DEMO)/forests.skops overwrite=true
+	$(BIN)/astri-gpu reconstruct $(DEMO)/gamma_dl2.zarr model=$(DEMO)/forests.skops output=$(DEMO)/gamma_dl2b.zarr overwrite=true
+	$(BIN)/astri-gpu reconstruct $(DEMO)/proton_dl2.zarr model=$(DEMO)/forests.skops output=$(DEMO)/proton_dl2b.zarr overwrite=true
+	$(BIN)/astri-gpu info $(DEMO)/gamma_dl2b.zarr
+	$(BIN)/astri-gpu report $(DEMO)/gamma_dl2b.zarr $(DEMO)/proton_dl2b.zarr output=$(DEMO)/report overwrite=true
 	@echo "Look at $(DEMO)/report/report.html (the essence: $(DEMO)/report/overview.png)"
 
 # A path given as INPUT may hold spaces and quotes, so it travels in the environment.

@@ -218,7 +218,8 @@ def consolidate(folder: Path) -> None:
         if meta["node_type"] == "group":
             meta["consolidated_metadata"] = _inline({})
     root["consolidated_metadata"] = _inline(found)
-    (folder / "zarr.json").write_text(json.dumps(root, indent=2))
+    # Without indent, which would leave the work to Python: a third of the time of a small store.
+    (folder / "zarr.json").write_text(json.dumps(root))
 
 
 def _inline(metadata: dict[str, Any]) -> dict[str, Any]:
