@@ -34,7 +34,7 @@ demo-simulated: $(VENV)/.installed-fast
 	mkdir -p $(DEMO)
 	$(BIN)/astri-gpu simulate production=gamma n_showers=$(GAMMAS) seed=1 output=$(DEMO)/gamma_dl0.zarr overwrite=true
 	$(BIN)/astri-gpu simulate production=proton n_showers=$(PROTONS) seed=2 output=$(DEMO)/proton_dl0.zarr overwrite=true
-	$(BIN)/astri-gpu simulate production=gamma n_showers=$(GAMMAS) seed=3 output=$(DEMO)/train_gamma_dl0.zarr overwrite=true
+	$(BIN)/astri-gpu simulate production=gamma view=diffuse n_showers=$(GAMMAS) seed=3 output=$(DEMO)/train_gamma_dl0.zarr overwrite=true
 	$(BIN)/astri-gpu simulate production=proton n_showers=$(PROTONS) seed=4 output=$(DEMO)/train_proton_dl0.zarr overwrite=true
 	$(BIN)/astri-gpu process $(DEMO)/gamma_dl0.zarr output=$(DEMO)/gamma_dl2.zarr images=true overwrite=true
 	$(BIN)/astri-gpu process $(DEMO)/proton_dl0.zarr output=$(DEMO)/proton_dl2.zarr overwrite=true

@@ -287,8 +287,8 @@ def _check_name(name: str, available: Names, where: str, condition: bool) -> Non
         raise UsageError(f"{where} cannot use {name}: {_MADE}. Leave it out.")
     if any(name in TABLES[table] for table in ("dl1/image", "dl2/image", "dl0/image")):
         raise UsageError(f"{where} asks for {name}, which images have one by one, and events not.")
-    near = did_you_mean(name, available)
-    raise UsageError(f"{where} asks for {name}, which is no column of images or events{near}.")
+    near = did_you_mean(name, available) or "."
+    raise UsageError(f"{where} asks for {name}, which is no column of images or events{near}")
 
 
 def advice(expressions: Sequence[Expression]) -> list[str]:
