@@ -18,6 +18,7 @@ __all__ = [
     "ImageSource",
     "WriteBehind",
     "cut",
+    "first_rows",
     "has_charges",
     "image_source",
     "read_ahead",
@@ -212,6 +213,30 @@ def _charge_source(store: Store, camera: str) -> ImageSource:
         shard=int((array.shards or array.chunks)[0]),
         read=read,
     )
+
+
+def first_rows(store: Store, camera: str, edges: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the row of the first image of each block of events; images are in their order.
+
+    Parameters
+    ----------
+    store
+        Where the images are.
+    camera
+        Name of the group of images.
+    edges
+        (block,), the first event of each block.
+
+    Raises
+    ------
+    AstriError
+        When the index of events is missing or cannot be decoded.
+    """
+    path = f"dl0/image/{camera}/event_index"
+    first = np.zeros(len(edges), dtype=np.int64)
+    for start, stop in store.blocks(path):
+        first += np.searchsorted(store.read(path, start, stop), edges)
+    return first
 
 
 def read_blocks(store: Store, camera: str) -> Iterator[Batch]:

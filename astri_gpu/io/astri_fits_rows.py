@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from astri_gpu.batch import first_rows
 from astri_gpu.errors import AstriError
 from astri_gpu.instrument import ArrayLayout
 from astri_gpu.io import astri_fits_model as model
@@ -70,7 +71,7 @@ def image_blocks(
     """
     rows = _ImageRows(store, layout, level, missing)
     edges = _edges(store, EVENTS_PER_STEP)
-    first = {camera: _first_rows(store, camera, edges) for camera in store.cameras("dl1")}
+    first = {camera: first_rows(store, camera, edges) for camera in store.cameras("dl1")}
     for block, (start, stop) in enumerate(pairwise(edges)):
         spans = {camera: found[block : block + 2] for camera, found in first.items()}
         yield rows.block(int(start), int(stop), spans)
@@ -339,12 +340,3 @@ def time_columns(seconds: NDArray[Any], nanoseconds: NDArray[Any], where: str) -
 def _edges(store: Store, step: int) -> NDArray[np.int64]:
     n_events = store.n_rows("dl0/event")
     return np.array([*range(0, n_events, step), n_events], dtype=np.int64)
-
-
-def _first_rows(store: Store, camera: str, edges: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the row of the first image of each block of events; images are in their order."""
-    path = f"dl0/image/{camera}/event_index"
-    first = np.zeros(len(edges), dtype=np.int64)
-    for start, stop in store.blocks(path):
-        first += np.searchsorted(store.read(path, start, stop), edges)
-    return first

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from astri_gpu.batch import first_rows
 from astri_gpu.errors import AstriError
 from astri_gpu.instrument import ArrayLayout
 from astri_gpu.io import ctapipe_model as model
@@ -77,7 +78,7 @@ class EventTables:
         n_events = self._store.n_rows("dl0/event")
         edges = np.arange(0, n_events + EVENTS_PER_STEP, EVENTS_PER_STEP)
         edges[-1] = n_events
-        first_image = {name: _first_rows(self._store, name, edges) for name in self._cameras}
+        first_image = {name: first_rows(self._store, name, edges) for name in self._cameras}
         for block, (start, stop) in enumerate(pairwise(edges)):
             spans = {name: rows[block : block + 2] for name, rows in first_image.items()}
             self._write_block(int(start), int(stop), spans)
@@ -162,12 +163,3 @@ class EventTables:
                 f"{table} of {self._store.path} does not have the events of dl0/event: the store "
                 "is damaged, make it again."
             )
-
-
-def _first_rows(store: Store, camera: str, edges: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Return the row of the first image of each block of events; images are in their order."""
-    path = f"dl0/image/{camera}/event_index"
-    first = np.zeros(len(edges), dtype=np.int64)
-    for start, stop in store.blocks(path):
-        first += np.searchsorted(store.read(path, start, stop), edges)
-    return first
