@@ -82,19 +82,8 @@ def _direction_rows(samples: Sequence[Sample], per_decade: int) -> Iterator[Row]
         curves = [("merged", text, sample.reco.direction[group]) for group, text in GROUPS.items()]
         curves += [(name, "with geometry", counts) for name, counts in sample.reco.compared.items()]
         for estimate, events, counts in curves:
-            for row, found in enumerate(containments(np.add.reduceat(counts, first, axis=0))):
-                if found.entries:
-                    yield (
-                        sample.label,
-                        estimate,
-                        events,
-                        edges[row],
-                        edges[row + 1],
-                        found.entries,
-                        found.value,
-                        found.low,
-                        found.high,
-                    )
+            merged = np.add.reduceat(counts, first, axis=0)
+            yield from _containment_rows((sample.label, estimate, events), edges, merged)
 
 
 def _offset_rows(samples: Sequence[Sample]) -> Iterator[Row]:
@@ -110,19 +99,15 @@ def _offset_rows(samples: Sequence[Sample]) -> Iterator[Row]:
             (name, "with geometry", counts) for name, counts in sample.reco.offset_compared.items()
         ]
         for estimate, events, counts in curves:
-            for row, found in enumerate(containments(counts)):
-                if found.entries:
-                    yield (
-                        sample.label,
-                        estimate,
-                        events,
-                        edges[row],
-                        edges[row + 1],
-                        found.entries,
-                        found.value,
-                        found.low,
-                        found.high,
-                    )
+            yield from _containment_rows((sample.label, estimate, events), edges, counts)
+
+
+def _containment_rows(head: Row, edges: Any, counts: Any) -> Iterator[Row]:
+    """Yield `head`, bin, entries and containment of every bin (bin, error) that has entries."""
+    for row, found in enumerate(containments(counts)):
+        if found.entries:
+            interval = (found.value, found.low, found.high)
+            yield (*head, edges[row], edges[row + 1], found.entries, *interval)
 
 
 def _migration_rows(samples: Sequence[Sample]) -> Iterator[Row]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from astri_gpu.errors import UsageError
 from astri_gpu.progress import Progress
-from astri_gpu.stages.units import counted, file_units, find_inputs, run_units
+from astri_gpu.stages.units import counted, file_units, find_inputs, image_total, run_units
 
 if TYPE_CHECKING:
     from astri_gpu.config import ExportConfig
@@ -81,7 +81,7 @@ def run(config: "ExportConfig") -> Summary:
         file_units(inputs, Path(config.output), config, suffix=suffix),
         _export,
         config,
-        total=_n_images(inputs),
+        total=image_total(inputs),
         per_core=True,
         recorded=recorded,
     )
@@ -151,12 +151,3 @@ def _export(
         config=asdict(config),
         shown=shown,
     )
-
-
-def _n_images(inputs: list[Path]) -> int | None:
-    """Return the images of a single input, for the progress bar; None if nobody knows."""
-    from astri_gpu.store import open_store
-
-    if len(inputs) > 1:
-        return None
-    return open_store(inputs[0]).attrs.get("n_images")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from astri_gpu.errors import AstriError, UsageError
 from astri_gpu.progress import Progress
-from astri_gpu.stages.units import counted, file_units, find_inputs, run_units
+from astri_gpu.stages.units import counted, file_units, find_inputs, image_total, run_units
 
 if TYPE_CHECKING:
     from collections.abc import Generator
@@ -286,7 +286,7 @@ def run(config: "ReconstructConfig") -> Summary:
         file_units(inputs, Path(config.output), config),
         reconstruct_store,
         config,
-        total=_n_images(inputs),
+        total=image_total(inputs),
     )
     done: list[StoreSummary] = outcome.done
     return outcome.finish(
@@ -301,12 +301,3 @@ def run(config: "ReconstructConfig") -> Summary:
             outputs=outcome.outputs,
         )
     )
-
-
-def _n_images(inputs: list[Path]) -> int | None:
-    """Return the images of a single input, for the progress bar; None if nobody knows."""
-    from astri_gpu.store import open_store
-
-    if len(inputs) > 1:
-        return None
-    return open_store(inputs[0]).attrs.get("n_images")

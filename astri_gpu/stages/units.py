@@ -30,7 +30,16 @@ from astri_gpu.stages.outcome import (
     print_table,
 )
 
-__all__ = ["Outcome", "Unit", "counted", "file_units", "find_inputs", "output_names", "run_units"]
+__all__ = [
+    "Outcome",
+    "Unit",
+    "counted",
+    "file_units",
+    "find_inputs",
+    "image_total",
+    "output_names",
+    "run_units",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -72,6 +81,22 @@ def find_inputs(patterns: Sequence[str]) -> list[Path]:
             raise UsageError(f"No file matches the input '{pattern}': check the name.")
         found.update(dict.fromkeys(map(Path, matches)))
     return list(found)
+
+
+def image_total(inputs: Sequence[Path]) -> int | None:
+    """Return the images of a single input store, for the progress bar; None if nobody knows.
+
+    Raises
+    ------
+    AstriError
+        When it is no store.
+    """
+    from astri_gpu.store import open_store
+
+    if len(inputs) > 1:
+        return None
+    total: int | None = open_store(inputs[0]).attrs.get("n_images")
+    return total
 
 
 def output_names(inputs: Sequence[Path], output: Path, suffix: str = ".zarr") -> list[Path]:
