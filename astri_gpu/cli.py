@@ -76,6 +76,8 @@ def _stage(stage: str, words: list[str]) -> None:
 
         run_sweep(stage, overrides)
         return
+    if any(split(word)[0] == "sweep" for word in overrides):
+        raise UsageError("sweep=... is a search space: add --multirun to run its jobs")
     tree = compose_tree(stage, overrides)
     if show:
         from omegaconf import OmegaConf
@@ -114,7 +116,7 @@ def _parse(stage: str, words: Sequence[str]) -> tuple[list[str], bool, bool]:
                 f"unknown option {word}: options are written key=value, for example {example}"
             )
         elif is_hydra(key) or (key in known and (value is not None or not Path(word).exists())):
-            if value is not None and key in ("input", "output"):
+            if value is not None and key in ("input", "output", "train"):
                 word = f"{key}={quote_path(value, sweep=sweep)}"
             overrides.append(word)
         elif value is None or Path(word).exists():

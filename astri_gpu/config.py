@@ -8,7 +8,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from astri_gpu.config_pipeline import RunConfig, SweepReportConfig
 from astri_gpu.config_reconstruction import ReconstructConfig, TrainConfig
+from astri_gpu.config_response import CheckConfig, IrfConfig, OptimizeConfig, SelectConfig
 from astri_gpu.config_sections import (
     BackendConfig,
     CalibrationConfig,
@@ -19,8 +21,8 @@ from astri_gpu.config_sections import (
 )
 from astri_gpu.config_simulation import SimulateConfig
 from astri_gpu.errors import UsageError
-from astri_gpu.options import REQUIRED, FilesConfig, Section, option, specs
-from astri_gpu.overrides import check_overrides, hydra_error
+from astri_gpu.options import REQUIRED, FilesConfig, Section, did_you_mean, option, specs
+from astri_gpu.overrides import check_overrides, hydra_error, is_entry, split
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -29,19 +31,25 @@ __all__ = [
     "STAGES",
     "BackendConfig",
     "CalibrationConfig",
+    "CheckConfig",
     "CleaningConfig",
     "DisplayConfig",
     "ExecutionConfig",
     "ExportConfig",
     "InfoConfig",
     "IngestConfig",
+    "IrfConfig",
+    "OptimizeConfig",
     "ParameterConfig",
     "ProcessConfig",
     "ReconstructConfig",
     "ReportConfig",
+    "RunConfig",
+    "SelectConfig",
     "SimulateConfig",
     "Stage",
     "StereoConfig",
+    "SweepReportConfig",
     "TrainConfig",
     "compose",
     "compose_tree",
@@ -210,6 +218,11 @@ GROUPS = (
     "features",
     "forest",
     "sample",
+    "cuts",
+    "flux",
+    "binning",
+    "observation",
+    "pipeline",
 )
 
 
@@ -221,13 +234,15 @@ class Stage:
     line: str
     examples: tuple[str, ...]
     experiments: bool = False  # whether the files of configs/experiment are written for it
+    sweeps: bool = False  # whether the search spaces of configs/sweep are
 
     @property
     def groups(self) -> tuple[str, ...]:
-        """Return the names of the config groups that the stage has, `experiment` last."""
+        """Return the names of the config groups of the stage, `experiment` and `sweep` last."""
         nested = {spec.key.split(".")[0] for spec in specs(self.config) if "." in spec.key}
         order = [name for name in GROUPS if name in nested]
-        return (*order, "experiment") if self.experiments else tuple(order)
+        more = {"experiment": self.experiments, "sweep": self.sweeps}
+        return (*order, *(name for name, there in more.items() if there))
 
 
 STAGES: dict[str, Stage] = {
@@ -276,6 +291,59 @@ STAGES: dict[str, Stage] = {
             "astri-gpu reconstruct 'dl2/*.zarr' model=forests.skops output=dl2b execution=dask",
         ),
     ),
+    "optimize": Stage(
+        OptimizeConfig,
+        "DL2b stores of gammas and background -> cuts of an event class; what sweeps run",
+        (
+            "astri-gpu optimize gamma_dl2b.zarr proton_dl2b.zarr output=cc03.fits",
+            "astri-gpu optimize input='dl2b/*.zarr' output=cc12.fits cuts=cc12",
+            "astri-gpu optimize gamma_dl0.zarr proton_dl0.zarr train='train/*.zarr' \\\n"
+            "    cleaning=astri,mars cuts.max_theta_deg=0.2,0.3 forest=draft,extra_trees \\\n"
+            "    --multirun hydra.sweep.dir=sweep",
+            "astri-gpu optimize input='dl2b/*.zarr' sweep=cuts --multirun hydra.sweep.dir=study",
+        ),
+        experiments=True,
+        sweeps=True,
+    ),
+    "irf": Stage(
+        IrfConfig,
+        "DL2b stores and cuts -> instrument response (IRF2, IRF3), sensitivity and other curves",
+        (
+            "astri-gpu irf gamma_dl2b.zarr proton_dl2b.zarr cut_files=cc03.fits output=irf",
+            "astri-gpu irf input='dl2b/*.zarr' cut_files='cuts/*.fits' output=irf point_like=true",
+        ),
+    ),
+    "select": Stage(
+        SelectConfig,
+        "DL2b store of an observation (or simulated), cuts and response -> DL3 (GADF)",
+        (
+            "astri-gpu select run_dl2b.zarr cut_file=cc03.fits response=irf/cc03.irf2.fits.gz \\\n"
+            "    output=dl3",
+            "astri-gpu select gamma_dl2b.zarr proton_dl2b.zarr cut_file=cc03.fits \\\n"
+            "    response=irf/cc03.irf2.fits output=crab observation.n_runs=4",
+        ),
+    ),
+    "check": Stage(
+        CheckConfig,
+        "event lists, response and index files: do they keep to the format (GADF)?",
+        ("astri-gpu check dl3/*.fits", "astri-gpu check input='dl3/*' strict=true"),
+    ),
+    "run": Stage(
+        RunConfig,
+        "a whole chain of stages, from nothing to sensitivity and DL3",
+        (
+            "astri-gpu run pipeline=montecarlo output=first",
+            "astri-gpu run pipeline=montecarlo output=first pipeline.values.n_gammas=200000",
+        ),
+    ),
+    "sweep-report": Stage(
+        SweepReportConfig,
+        "results of a sweep -> pictures, table, best configuration",
+        (
+            "astri-gpu sweep-report sweep output=sweep_report",
+            "astri-gpu sweep-report study/results.parquet output=study_report dpi=200",
+        ),
+    ),
     "export": Stage(
         ExportConfig,
         "processed store -> HDF5 file that ctapipe reads, or A-SciSoft-like FITS",
@@ -313,8 +381,10 @@ def register_schemas() -> None:
     """Tell Hydra the options and types of every stage, so that a misspelt key is refused."""
     from hydra.core.config_store import ConfigStore
 
+    store = ConfigStore.instance()
     for name, stage in STAGES.items():
-        ConfigStore.instance().store(name=f"{name}_schema", node=stage.config)
+        if f"{name}_schema.yaml" not in store.repo:  # it takes a third of a composition
+            store.store(name=f"{name}_schema", node=stage.config)
 
 
 def compose_tree(stage: str, overrides: Sequence[str] = ()) -> "DictConfig":
@@ -324,15 +394,30 @@ def compose_tree(stage: str, overrides: Sequence[str] = ()) -> "DictConfig":
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    check_overrides(
-        overrides, [spec.key for spec in specs(STAGES[stage].config)], STAGES[stage].groups
-    )
+    keys = [spec.key for spec in specs(STAGES[stage].config)]
+    check_overrides(overrides, keys, STAGES[stage].groups)
     register_schemas()
     try:
         with initialize_config_module("astri_gpu.configs", version_base="1.3"):
             return hydra_compose(config_name=stage, overrides=list(overrides))
     except (HydraException, OmegaConfBaseException, ValueError) as error:
+        entries = [word for word in overrides if is_entry(split(word)[0], keys)]
+        if entries and "is not in struct" in f"{error}{error.__cause__}":
+            rest = [word for word in overrides if word not in entries]
+            _refuse_entry(entries, compose_tree(stage, rest))
         raise UsageError(hydra_error(error)) from error
+
+
+def _refuse_entry(words: Sequence[str], tree: "DictConfig") -> None:
+    """Raise a `UsageError` for the first entry of a dictionary that the chosen one has not."""
+    from omegaconf import OmegaConf
+
+    for word in words:
+        dictionary, _, name = split(word)[0].rpartition(".")
+        known = list(OmegaConf.select(tree, dictionary) or ())
+        if name not in known:
+            hint = did_you_mean(name, known) or f": there are {', '.join(known) or 'none'}"
+            raise UsageError(f"{dictionary} has no {name}{hint}")
 
 
 def compose(stage: str, overrides: Sequence[str] = ()) -> Any:

@@ -4,6 +4,7 @@
 sentences of refused values are all made from the same declaration.
 """
 
+import copy
 import dataclasses
 import difflib
 from collections.abc import Iterable, Iterator, Sequence
@@ -91,7 +92,8 @@ def option(
     Parameters
     ----------
     default
-        Value when nothing is said; `REQUIRED` when there is none; a list is copied per instance.
+        Value when nothing is said; `REQUIRED` when there is none; lists and dicts are copied
+        per instance.
     help : str
         One sentence for `--help`.
     unit : str
@@ -111,8 +113,8 @@ def option(
         "high": high,
         "choices": tuple(choices),
     }
-    if isinstance(default, list):
-        return field(default_factory=lambda: list(default), metadata=metadata)
+    if isinstance(default, list | dict):
+        return field(default_factory=lambda: copy.copy(default), metadata=metadata)
     return field(default=default, metadata=metadata)
 
 

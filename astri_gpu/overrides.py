@@ -11,10 +11,23 @@ from pathlib import Path
 from astri_gpu.errors import UsageError
 from astri_gpu.options import did_you_mean
 
-__all__ = ["check_overrides", "group_files", "hydra_error", "is_hydra", "quote_path", "split"]
+__all__ = [
+    "DICTIONARIES",
+    "check_overrides",
+    "group_files",
+    "hydra_error",
+    "is_entry",
+    "is_hydra",
+    "quote_path",
+    "split",
+]
 
 # Sweep functions of Hydra's grammar; quoting would turn them into file names.
 _SWEEP_FUNCTION = re.compile(r"^(choice|range|glob|sort|shuffle|tag)\(.*\)$")
+
+
+# Options whose values have names of their own (`pipeline.values.n_gammas`); Hydra knows which.
+DICTIONARIES = ("pipeline.values",)
 
 
 def split(override: str) -> tuple[str, str | None]:
@@ -26,6 +39,11 @@ def split(override: str) -> tuple[str, str | None]:
 def is_hydra(key: str) -> bool:
     """Return whether the key belongs to Hydra's own settings (``hydra.sweep.dir``)."""
     return re.match(r"^[+~]*hydra([./@]|$)", key) is not None
+
+
+def is_entry(key: str, keys: Sequence[str]) -> bool:
+    """Return whether the key belongs to a dictionary among the options `keys`."""
+    return any(name in keys and key.startswith(f"{name}.") for name in DICTIONARIES)
 
 
 def group_files(group: str) -> dict[str, str]:
@@ -67,7 +85,7 @@ def check_overrides(overrides: Sequence[str], keys: Sequence[str], groups: Seque
                 f"{key} is not possible here: options cannot be added or removed, "
                 f"write {key.lstrip('+~')}=value"
             )
-        if key not in keys and key not in groups:
+        if key not in keys and key not in groups and not is_entry(key, keys):
             sections = {name.split(".")[0] for name in keys if "." in name}
             if key in sections:
                 raise UsageError(f"{key} is not a value: set one of its options, {key}.NAME=value")

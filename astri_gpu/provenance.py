@@ -12,7 +12,7 @@ from astri_gpu.store import fingerprint
 
 __all__ = ["now", "provenance"]
 
-LIBRARIES = ("numpy", "zarr", "zarrs", "eventio", "numba", "jax", "cupy")
+LIBRARIES = ("numpy", "zarr", "zarrs", "eventio", "numba", "jax", "cupy", "astropy", "pyirf")
 
 
 def now() -> str:

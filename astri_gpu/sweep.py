@@ -2,17 +2,20 @@
 
 Jobs run in this process, or with ``hydra/launcher=joblib``, ``submitit_local`` and
 ``submitit_slurm`` in others, on other machines even: each leaves `RECORD` in its own folder, and
-the sweep counts them at the end.
+the sweep counts them at the end. Those of `astri-gpu optimize` are kept by what they depend on
+too (`astri_gpu.sweeps.records`): the same sweep in the same folder does not repeat them.
 """
 
 import contextlib
+import functools
 import json
 import logging
 import os
+import re
 import sys
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +28,9 @@ from astri_gpu.errors import AstriError, PartialFailure, UsageError, sentence
 from astri_gpu.execution import Share, cores, devices_for
 from astri_gpu.log import quiet_libraries
 from astri_gpu.options import specs
-from astri_gpu.overrides import hydra_error
+from astri_gpu.overrides import hydra_error, is_hydra, split
 from astri_gpu.stages.outcome import counted
+from astri_gpu.sweeps.records import RECORDED, told
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -38,13 +42,24 @@ JOBS_VARIABLE = (
     "ASTRI_GPU_SWEEP_JOBS"  # how many there are, where it is known; launchers hand it on
 )
 LAUNCHERS = ("joblib", "submitit")
-INSTALL = "pip install 'astri_gpu[sweeps]'"
+PLUGINS = {"hydra/launcher": LAUNCHERS, "hydra/sweeper": ("optuna",)}
+INSTALL = "pip install 'astri_gpu[%s]'"
 
 _folders: list[Path] = []  # of the sweep that this process has started
 
 
 class SweepFolder(Callback):
-    """Notes in the starting process where the jobs of a sweep write, and removes old records."""
+    """Notes in the starting process where the jobs of a sweep write, and removes old records.
+
+    Parameters
+    ----------
+    swept
+        Keys that the command line gives several values; the jobs find them in the configuration
+        of this callback.
+    """
+
+    def __init__(self, swept: Sequence[str] = ()) -> None:
+        self.swept = tuple(swept)
 
     def on_multirun_start(self, config: "DictConfig", **kwargs: Any) -> None:
         """Remember the folder; called by Hydra before the first job."""
@@ -54,12 +69,13 @@ class SweepFolder(Callback):
         _folders.append(folder)
 
 
-def run_stage(stage: str, config: Any) -> None:
-    """Run a stage and print its summary line."""
+def run_stage(stage: str, config: Any) -> Any:
+    """Run a stage, print its summary line and return its summary."""
     result = import_module(f"astri_gpu.stages.{stage.replace('-', '_')}").run(config)
     line = getattr(result, "line", None)
     if line:
         print(line, flush=True)
+    return result
 
 
 def run_sweep(stage: str, overrides: list[str]) -> None:
@@ -78,28 +94,41 @@ def run_sweep(stage: str, overrides: list[str]) -> None:
     from hydra.errors import HydraException
     from omegaconf.errors import OmegaConfBaseException
 
-    n_jobs = _check(stage, overrides)
+    n_jobs, swept = _check(stage, overrides)
+    if stage == RECORDED:
+        _check_effect(overrides, swept)
     register_schemas()
     _folders.clear()
     # With HYDRA_FULL_ERROR errors are raised instead of printed with a traceback.
     before = sys.argv  # which Hydra reads
     variables = {"HYDRA_FULL_ERROR": "1", JOBS_VARIABLE: str(n_jobs)}
     with _environment(**variables), _root_logger_kept():
-        callback = f"+hydra.callbacks.astri_gpu._target_={__name__}.{SweepFolder.__name__}"
-        name = f"hydra.job.name=astri-gpu-{stage}"  # of log files and Slurm jobs
-        sys.argv = [f"astri-gpu-{stage}", "--multirun", callback, name, *overrides]
+        callback = "+hydra.callbacks.astri_gpu"
+        words = [
+            f"{callback}._target_={__name__}.{SweepFolder.__name__}",
+            f"{callback}.swept=[{','.join(swept)}]",
+            f"hydra.job.name=astri-gpu-{stage}",  # of log files and Slurm jobs
+        ]
+        if any(re.match(r"hydra/sweeper=['\"]?optuna\b", word) for word in overrides):
+            words.append("hydra.sweeper.max_failure_rate=1.0")  # failed jobs do not end it
+        sys.argv = [f"astri-gpu-{stage}", "--multirun", *words, *overrides]
         try:
             hydra.main(
                 config_path="pkg://astri_gpu.configs", config_name=stage, version_base="1.3"
             )(_job)()
         except (HydraException, OmegaConfBaseException) as error:
-            raise UsageError(_launcher_missing(overrides, error) or hydra_error(error)) from error
+            raise UsageError(_plugin_missing(overrides, error) or hydra_error(error)) from error
         except Exception as error:
             raise _result(error) from error
         finally:
             sys.argv = before
-    number = counted(len(_records()), "job")
-    print(f"{stage}: sweep of {number} done, records in {', '.join(map(str, _folders))}")
+            if stage == RECORDED:
+                _write_tables()
+    records = _records()
+    if any(not record["done"] for record in records):
+        raise _result(AstriError("some failed"))  # of a sweeper that goes on in spite of it
+    text = f"{stage}: sweep of {counted(len(records), 'job')} done{told(records)}, records in "
+    print(text + ", ".join(map(str, _folders)), flush=True)
 
 
 def _records() -> list[dict[str, Any]]:
@@ -111,30 +140,52 @@ def _records() -> list[dict[str, Any]]:
     ]
 
 
+def _write_tables() -> None:
+    """Write the table of results of every folder of the sweep, from all records in it."""
+    from astri_gpu.sweeps.records import INSTALL, RESULTS, read_records, write_table
+
+    for folder in _folders:
+        if not (folder / RESULTS).is_dir():
+            continue  # no job has begun
+        try:
+            if write_table(folder, read_records(folder)) is None:
+                text = f"no table of results, only records in {folder / RESULTS}: {INSTALL}"
+                print(f"astri-gpu {RECORDED}: {text}", file=sys.stderr, flush=True)
+        except AstriError as error:  # the jobs are done nevertheless
+            print(f"astri-gpu {RECORDED}: {error}", file=sys.stderr, flush=True)
+
+
 def _result(error: Exception) -> AstriError:
     """Return the error of a sweep in which something went wrong."""
     records = _records()
     failed = sum(not record["done"] for record in records)
     if not failed and not isinstance(error, AstriError):
         return AstriError(f"the launcher of the sweep lost its jobs ({sentence(error, True)})")
-    text = f"{failed} job(s) of the sweep failed, see above"
+    text = f"{failed} job(s) of the sweep failed, see above{told(records)}"
     return AstriError(text) if failed == len(records) > 1 else PartialFailure(text)
 
 
-def _launcher_missing(overrides: list[str], error: BaseException) -> str:
-    """Return a sentence when Hydra's error is that of a launcher that is not installed."""
-    wanted = [word for word in overrides if word.startswith("hydra/launcher=")]
-    if wanted and "hydra/launcher" in str(error) and any(name in wanted[0] for name in LAUNCHERS):
-        return f"{wanted[0]} needs a plugin of Hydra that is not installed: {INSTALL}"
+def _plugin_missing(overrides: list[str], error: BaseException) -> str:
+    """Return a sentence when Hydra's error is that of a plugin that is not installed."""
+    text = str(error)
+    for word in overrides:
+        key, value = split(word)
+        plugins = PLUGINS.get(key, ())
+        if key in text and value and any(name in value for name in plugins):
+            extra = "optuna" if "optuna" in value else "sweeps"
+            return f"{word} needs a plugin of Hydra that is not installed: {INSTALL % extra}"
+    if "hydra/sweeper" in text and any(split(word)[0] == "sweep" for word in overrides):
+        return f"sweep=... needs a plugin of Hydra that is not installed: {INSTALL % 'optuna'}"
     return ""
 
 
-def _check(stage: str, overrides: list[str]) -> int:
-    """Return the number of combinations; refuse a value out of range in any of them.
+def _check(stage: str, overrides: list[str]) -> tuple[int, list[str]]:
+    """Return the number of combinations and what varies; refuse any value out of range.
 
     The number is right for Hydra's basic sweeper.
     """
     from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.core.override_parser.types import IntervalSweep
     from hydra.errors import HydraException
 
     described = {spec.key: spec for spec in specs(STAGES[stage].config)}
@@ -142,37 +193,109 @@ def _check(stage: str, overrides: list[str]) -> int:
         parsed = OverridesParser.create().parse_overrides(overrides)
     except HydraException as error:
         raise UsageError(hydra_error(error)) from error
-    number = 1
+    number, swept = 1, []
     for override in parsed:
-        if not override.is_discrete_sweep():
+        if not override.is_sweep_override():
             continue
-        values = list(override.sweep_iterator())
-        number *= max(1, len(values))
+        swept.append(override.key_or_group)
+        value = override.value()
+        if isinstance(value, IntervalSweep):
+            values: list[Any] = [value.start, value.end]
+        elif override.is_discrete_sweep():
+            values = list(override.sweep_iterator())
+            number *= max(1, len(values))
+        else:
+            continue
         spec = described.get(override.key_or_group)
-        for value in values:
-            if spec is not None and isinstance(value, int | float | str):
-                spec.check(value)
-    return number
+        for item in values:
+            if spec is not None and isinstance(item, int | float | str):
+                spec.check(item)
+    return number, swept
 
 
-def _job(tree: "DictConfig") -> None:
-    """Run one job of a sweep, in whatever process its launcher has chosen."""
+def _check_effect(overrides: list[str], swept: list[str]) -> None:
+    """Refuse a sweep over options of earlier stages that its inputs have behind them."""
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    from astri_gpu.options import path_list
+    from astri_gpu.stages.units import find_inputs
+    from astri_gpu.sweeps.upstream import PROCESS, TRAIN, check_effect
+
+    if {"input", "train", "model"} & set(swept):
+        return  # it depends on the job, which will say so
+    given = {
+        item.key_or_group: item for item in OverridesParser.create().parse_overrides(overrides)
+    }
+    values = {name: given[name].value() for name in ("input", "train", "model") if name in given}
+    if "input" not in values or any("${" in str(value) for value in values.values()):
+        return  # said later, for a job
+    stores = {
+        name: find_inputs(path_list(_plain(value), name))
+        for name, value in values.items()
+        if name != "model" and value is not None
+    }
+    changed = [key.split(".")[0] for key in given]
+    check_effect(
+        stores["input"],
+        stores.get("train", []),
+        str(values["model"]) if values.get("model") is not None else None,
+        [name for name in dict.fromkeys(changed) if name in (*PROCESS, *TRAIN)],
+    )
+
+
+def _plain(value: Any) -> Any:
+    """Return a value of Hydra's grammar without its quotes."""
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return getattr(value, "text", value)
+
+
+def _swept(tree: "DictConfig", hydra_config: Any) -> tuple[dict[str, Any], dict[str, str]]:
+    """Return value or choice of everything that the sweep varies, and all choices of groups."""
+    from omegaconf import OmegaConf
+
+    choices = {
+        name: str(choice)
+        for name, choice in hydra_config.runtime.choices.items()
+        if not name.startswith("hydra/") and choice is not None
+    }
+    keys = list(hydra_config.callbacks.astri_gpu.get("swept", []))
+    keys += list(hydra_config.sweeper.get("params") or {})
+    found: dict[str, Any] = {}
+    for key in dict.fromkeys(keys):
+        if key in choices:
+            found[key] = choices[key]
+        elif not is_hydra(key):
+            value = OmegaConf.select(tree, key)
+            found[key] = OmegaConf.to_object(value) if OmegaConf.is_config(value) else value
+    return found, choices
+
+
+def _job(tree: "DictConfig") -> float | None:
+    """Run one job of a sweep, in whatever process its launcher has chosen; return its score."""
     hydra_config = HydraConfig.get()
     job = hydra_config.job
     stage, debug = str(job.config_name), bool(tree.get("debug"))
     failure: BaseException | None = None
+    found: dict[str, Any] = {}
     started = time.perf_counter()
     with quiet_libraries(debug):
         try:
-            config = to_config(tree)
-            _take_share(config, hydra_config.launcher, int(job.num))
-            run_stage(stage, config)
+            if stage == RECORDED:
+                found, failure = _recorded(tree, hydra_config)
+            else:
+                config = to_config(tree)
+                _take_share(config, hydra_config, int(job.num))
+                run_stage(stage, config)
+            if failure is not None:
+                raise failure
         except Exception as error:
             if debug:
                 traceback.print_exc()
             failure = error
     text = "" if failure is None else sentence(failure, debug)
     record = {
+        **found,
         "stage": stage,
         "job": job.num,
         "overrides": str(job.override_dirname),
@@ -181,24 +304,52 @@ def _job(tree: "DictConfig") -> None:
         "seconds": round(time.perf_counter() - started, 3),
     }
     path = Path(hydra_config.runtime.output_dir) / RECORD
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    path.write_text(json.dumps(record, indent=1, default=str) + "\n", encoding="utf-8")
     if failure is not None:
-        told = f"astri-gpu {stage}: job {job.num} ({job.override_dirname}): {text}"
-        print(told, file=sys.stderr, flush=True)
+        swept = ",".join(f"{name}={value}" for name, value in found.get("swept", {}).items())
+        which = f"job {job.num} ({swept or job.override_dirname})"
+        print(f"astri-gpu {stage}: {which}: {text}", file=sys.stderr, flush=True)
         # Launchers carry it to the sweep, from another process by its text.
         raise failure if isinstance(failure, AstriError) else AstriError(text)
+    return found.get("score")
 
 
-def _take_share(config: Any, launcher: Any, number: int) -> None:
+def _recorded(tree: "DictConfig", hydra_config: Any) -> tuple[dict[str, Any], BaseException | None]:
+    """Run a job of `RECORDED` unless it was done before; return its record and why it failed."""
+    from omegaconf import OmegaConf
+
+    from astri_gpu.sweeps.job import refused, run_once
+    from astri_gpu.sweeps.records import CUTS
+
+    own_output = OmegaConf.is_missing(tree, "output")
+    if own_output:
+        tree.output = CUTS
+    number = int(hydra_config.job.num)
+    swept, choices = _swept(tree, hydra_config)
+    about = {"stage": RECORDED, "job": number, "swept": swept, "choices": choices}
+    sweep = Path(str(hydra_config.sweep.dir)).absolute()
+    try:
+        config = to_config(tree)
+        _take_share(config, hydra_config, number)
+        run = functools.partial(run_stage, RECORDED)
+        return run_once(config, sweep, about, run, own_output=own_output)
+    except Exception as error:
+        return refused(sweep, about, error, debug=bool(tree.get("debug"))), error
+
+
+def _take_share(config: Any, hydra_config: Any, number: int) -> None:
     """Let a job that runs beside others use its part of the machine only.
 
     Threads of the options stay as they are; a job of several inputs works on one after the other.
     """
+    launcher = hydra_config.launcher
     kind = str(launcher.get("_target_", "")).lower()
     execution, backend = getattr(config, "execution", None), getattr(config, "backend", None)
     if not any(name in kind for name in LAUNCHERS) or execution is None:
         return
     n_jobs = int(os.environ.get(JOBS_VARIABLE, "0")) or cores()
+    # Optuna asks for so many at once; Hydra's own sweeper for all.
+    n_jobs = int(hydra_config.sweeper.get("n_jobs") or n_jobs)
     devices: tuple[str, ...] = ()
     if "joblib" in kind:
         wanted = int(launcher.get("n_jobs") or 1)

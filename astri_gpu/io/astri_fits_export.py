@@ -12,11 +12,12 @@ from astri_gpu import __version__
 from astri_gpu.errors import AstriError, UsageError
 from astri_gpu.instrument import ArrayLayout
 from astri_gpu.io import astri_fits_model as model
-from astri_gpu.io.astri_fits_file import FitsTable, FitsWriter, fits_file, whole_folder
+from astri_gpu.io.astri_fits_file import FitsTable, FitsWriter, fits_file
 from astri_gpu.io.astri_fits_instrument import write_telescopes
 from astri_gpu.io.astri_fits_rows import event_blocks, image_blocks
 from astri_gpu.io.astri_fits_truth import SHOWER, write_extra, write_truth
 from astri_gpu.io.ctapipe_export import ExportSummary
+from astri_gpu.output_folder import whole_folder
 from astri_gpu.progress import Progress
 from astri_gpu.provenance import now, provenance
 from astri_gpu.store import Store, open_store

@@ -1,9 +1,8 @@
-"""Writing FITS files and folders of them, whole or not at all, through fitsio in blocks of rows."""
+"""Writing FITS files, whole or not at all, through fitsio in blocks of rows."""
 
 import contextlib
 import itertools
 import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -12,13 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from astri_gpu.errors import AstriError, UsageError
+from astri_gpu.errors import AstriError
 from astri_gpu.io.astri_fits_model import Field, numpy_type
 from astri_gpu.output_file import whole_file
-from astri_gpu.store_disk import disk_errors, sync, sync_tree
-from astri_gpu.store_lock import OutputLock
+from astri_gpu.store_disk import disk_errors
 
-__all__ = ["FitsTable", "FitsWriter", "fits_file", "whole_folder"]
+__all__ = ["FitsTable", "FitsWriter", "fits_file"]
 
 HISTORY_LENGTH = 70  # characters of a card
 COMMENT_LENGTH = 46  # behind a name of up to 18 characters
@@ -188,63 +186,3 @@ class FitsTable:
             with self._errors():
                 self._hdu.append(rows)
             self.n_rows += n_rows
-
-
-@contextlib.contextmanager
-def whole_folder(
-    path: str | Path, is_ours: Callable[[str], bool], *, overwrite: bool = False
-) -> Iterator[Path]:
-    """Give a folder to fill, which becomes `path` at the end.
-
-    Parameters
-    ----------
-    path
-        Where the finished folder will be.
-    is_ours
-        Whether a file of this name may be replaced; a folder with any other is left alone.
-    overwrite
-        Replace a folder that is there already (at the very end).
-
-    Raises
-    ------
-    UsageError
-        When `path` exists and may not be replaced.
-    OutputBusy
-        When another run is writing it.
-    AstriError
-        When the place cannot be written, or the disk takes no more.
-    """
-    path = Path(path)
-    if path.exists() and not path.is_dir():
-        raise UsageError(f"The output {path} is a file, not a folder: choose another output.")
-    taken = path.exists() and any(path.iterdir())
-    if taken and not overwrite:
-        raise UsageError(
-            f"The output {path} exists already: choose another output or set overwrite=true."
-        )
-    if taken and not all(is_ours(entry.name) for entry in path.iterdir()):
-        raise UsageError(
-            f"The output {path} holds other files too, so overwrite=true will not replace it: "
-            "choose another output."
-        )
-    lock = OutputLock(path)
-    try:
-        with disk_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock.acquire()
-            yield lock.partial
-            sync_tree(lock.partial)
-            replaced = path.with_name(path.name + ".replaced")
-            shutil.rmtree(replaced, ignore_errors=True)
-            if path.exists():
-                path.rename(replaced)
-            lock.partial.rename(path)
-            sync(path.parent)
-            shutil.rmtree(replaced, ignore_errors=True)
-    except OSError as error:
-        raise AstriError(
-            f"The output {path} cannot be written ({error.strerror or error}): choose another "
-            "place or change its permissions."
-        ) from error
-    finally:
-        lock.release()

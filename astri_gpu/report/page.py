@@ -6,7 +6,7 @@ from typing import Any
 
 from astri_gpu.report.reconstructed import ENERGETIC_TEV, GROUPS, MANY_IMAGES, NEAR_M, WELL_SEEN
 
-__all__ = ["CAPTIONS", "page"]
+__all__ = ["CAPTIONS", "STYLE", "page"]
 
 _THROWN = (
     "No cut on gammaness and no weights: showers of any direction and core distance, with the "
@@ -63,7 +63,7 @@ CAPTIONS = {
 }
 """Title and caption of each picture, in the order of the page."""
 
-_STYLE = """\
+STYLE = """\
 :root { color-scheme: light; }
 body { margin: 2.5rem auto; max-width: 62rem; padding: 0 1.2rem; color: #1b1e28;
   font: 16px/1.55 system-ui, sans-serif; background: #fff; }
@@ -223,7 +223,7 @@ def page(
         "<!doctype html>",
         '<html lang="en"><head><meta charset="utf-8">',
         '<meta name="viewport" content="width=device-width, initial-scale=1">',
-        f"<title>{escape(title)}</title><style>\n{_STYLE}</style></head><body>",
+        f"<title>{escape(title)}</title><style>\n{STYLE}</style></head><body>",
         f"<h1>{escape(title)}</h1>",
         *(f'<p class="note">{escape(note)}</p>' for note in notes),
         "<h2>Numbers</h2>",

@@ -7,6 +7,7 @@ from ..cases import run_case
 from ..row import Measured, NotMeasured, Row, Settings, one_line, outcome
 from . import (
     chain,
+    cuts,
     device,
     files,
     forest,
@@ -30,6 +31,7 @@ ROWS: tuple[Row, ...] = (
     simulation.PROTONS,
     forest.ROW,
     reconstruct.ROW,
+    cuts.ROW,
     files.ROW,
     memory.ROW,
 )

@@ -1,0 +1,1 @@
+"""Event lists, responses and indices as science tools read them (GADF), and their check."""

@@ -1,0 +1,1 @@
+"""Cuts: weighted events, their optimisation, and the files of cuts."""
