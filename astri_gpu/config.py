@@ -320,7 +320,7 @@ STAGES: dict[str, Stage] = {
             "astri-gpu select run_dl2b.zarr cut_file=cc03.fits response=irf/cc03.irf2.fits.gz \\\n"
             "    output=dl3",
             "astri-gpu select gamma_dl2b.zarr proton_dl2b.zarr cut_file=cc03.fits \\\n"
-            "    response=irf/cc03.irf2.fits output=crab observation.n_runs=4",
+            "    response=irf/cc03.irf2.fits.gz output=crab observation.n_runs=4",
         ),
     ),
     "check": Stage(

@@ -33,7 +33,7 @@ LONGEST = "cc03"
 VARIANTS = {
     "as configured": [],
     "no least background": ["cuts.min_background_events=0"],
-    "offsets to 4 deg, 30 events": [
+    "background to 4 deg, 30 events": [
         "cuts.background_offset_max_deg=4",
         "cuts.min_background_events=30",
     ],
