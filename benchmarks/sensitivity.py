@@ -1,8 +1,9 @@
 """Sensitivity and resolutions of the simulated array beside the published ones of ASTRI.
 
 ``python -m benchmarks.sensitivity --folder FOLDER``, where FOLDER holds DL2b stores as
-`benchmarks.reconstruction` leaves them: test_gamma, test_point, test_proton (and test_electron,
-test_helium if they are there) with the ending _dl2b.zarr. Cuts are made by `astri-gpu optimize` for
+`benchmarks.reconstruction` leaves them: test_gamma, test_point, test_proton, and more of them
+(test_electron, test_proton2) if they are there, with the ending _dl2b.zarr. Cuts are made by
+`astri-gpu optimize` for
 0.5, 5 and 50 h, curves by `astri-gpu irf`. What explains the ratios is measured on the same events:
 how well gammas are told from protons, and how the ratio changes when cuts are made on one half of
 the showers and judged on the other, when the background is taken from a wider field (and is more),
@@ -28,7 +29,7 @@ from .reconstruction import scores
 __all__ = ["main", "ratio_table"]
 
 CLASSES = ("cc01", "cc02", "cc03")
-STORES = ("test_gamma", "test_point", "test_proton", "test_electron", "test_helium")
+ENDING = "_dl2b.zarr"
 LONGEST = "cc03"
 VARIANTS = {
     "as configured": [],
@@ -51,11 +52,10 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--name", default="sensitivity", help="end of the names of the results")
     parser.add_argument("--output", type=Path, default=Path(__file__).parent / "results")
     options = parser.parse_args(arguments)
-    stores = {
-        name: options.folder / f"{name}_dl2b.zarr"
-        for name in STORES
-        if name not in options.without and (options.folder / f"{name}_dl2b.zarr").exists()
+    found = {
+        path.name.removesuffix(ENDING): path for path in options.folder.glob(f"test_*{ENDING}")
     }
+    stores = {name: found[name] for name in sorted(found) if name not in options.without}
     if not {"test_gamma", "test_proton"} <= set(stores):
         sys.exit(f"{options.folder} does not hold test_gamma_dl2b.zarr and test_proton_dl2b.zarr.")
     options.output.mkdir(parents=True, exist_ok=True)

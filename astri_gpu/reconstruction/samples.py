@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from astri_gpu.errors import AstriError
+from astri_gpu.power_law import density
 from astri_gpu.reconstruction.blocks import EventBlock, read_event_blocks
 from astri_gpu.reconstruction.expressions import parse
 from astri_gpu.reconstruction.folds import choose_groups, fold_numbers, group_keys
@@ -266,13 +267,7 @@ class _Spectrum:
 
     def density(self, energy: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the number of showers per TeV."""
-        power = self.index + 1.0
-        if abs(power) < 1e-9:
-            norm = np.log(self.high / self.low)
-        else:
-            norm = (self.high**power - self.low**power) / power
-        inside = (energy >= self.low * (1 - 1e-6)) & (energy <= self.high * (1 + 1e-6))
-        return np.where(inside, self.number / norm * energy**self.index, 0.0)
+        return density(energy, self.number, self.index, self.low, self.high)
 
 
 def _spectra(label: str, stores: Sequence["Store"], target: float | None) -> list[_Spectrum]:

@@ -14,7 +14,6 @@ __all__ = [
     "group_starts",
     "quantile_of_counts",
     "share_interval",
-    "spectrum_integral",
     "spread_of_counts",
 ]
 
@@ -175,11 +174,3 @@ def share_interval(passed: Floats, thrown: Floats) -> tuple[Floats, Floats, Floa
     centre = p + z2 / (2 * n)
     half = ONE_SIGMA * np.sqrt(p * (1 - p) / n + z2 / (4 * n**2))
     return p, (centre - half) / (1 + z2 / n), (centre + half) / (1 + z2 / n)
-
-
-def spectrum_integral(index: float, low: Floats, high: Floats) -> Floats:
-    """Return the integral of E^index over each interval, zero where `high` is not above `low`."""
-    high = np.maximum(high, low)
-    if abs(index + 1) < 1e-9:
-        return np.log(high / low)
-    return (high ** (index + 1) - low ** (index + 1)) / (index + 1)

@@ -7,13 +7,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from astri_gpu.power_law import integral
 from astri_gpu.report.binned import (
     CONTAINMENT,
     FEWEST,
     Quantile,
     quantile_of_counts,
     share_interval,
-    spectrum_integral,
 )
 from astri_gpu.report.collect import CORE, PARAMETERS, Sample
 from astri_gpu.report.reconstructed import DIRECTION
@@ -123,7 +123,7 @@ def rates(sample: Sample) -> Rate | None:
     lowest, highest = (sample.header.get(f"energy_range_{end}") for end in ("min", "max"))
     if lowest is not None and highest is not None:
         low, high = np.maximum(low, lowest), np.minimum(high, highest)
-    flux = spectrum.norm * spectrum_integral(spectrum.index, low, high)
+    flux = spectrum.norm * integral(spectrum.index, low, high)
     weight = np.divide(flux * area, sample.thrown, out=np.zeros_like(flux), where=sample.thrown > 0)
     return Rate(
         spectrum=f"{spectrum.name}: {spectrum.norm:g} (E/TeV)^{spectrum.index:g} per m2, s, TeV"

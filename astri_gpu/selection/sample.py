@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from astri_gpu.power_law import density, integral
+
 __all__ = ["COLUMNS", "KINDS", "EventTable", "Sample", "Thrown", "empty_columns", "solid_angle"]
 
 Columns = dict[str, NDArray[Any]]
@@ -64,22 +66,13 @@ class Thrown(NamedTuple):
         ends = (
             np.clip(ends, self.energy_min_tev, self.energy_max_tev) for ends in (low_tev, high_tev)
         )
-        whole = self._integral(self.energy_min_tev, self.energy_max_tev)
-        return np.asarray(self._integral(*ends) / whole)
+        whole = integral(self.spectral_index, self.energy_min_tev, self.energy_max_tev)
+        return np.asarray(integral(self.spectral_index, *ends) / whole)
 
     def density(self, energy: Floats) -> Floats:
         """Return the number of showers per TeV, 0 outside the range of energies."""
-        norm = self.n_showers / self._integral(self.energy_min_tev, self.energy_max_tev)
-        # Energies of the limits may have been rounded.
-        inside = energy >= self.energy_min_tev * (1 - 1e-6)
-        inside &= energy <= self.energy_max_tev * (1 + 1e-6)
-        return np.where(inside, norm * energy**self.spectral_index, 0.0)
-
-    def _integral(self, low: Any, high: Any) -> Any:
-        power = self.spectral_index + 1.0
-        if abs(power) < 1e-9:
-            return np.log(high / low)
-        return (high**power - low**power) / power
+        limits = self.energy_min_tev, self.energy_max_tev
+        return density(energy, self.n_showers, self.spectral_index, *limits)
 
 
 @dataclass(frozen=True)

@@ -5,11 +5,11 @@ import json
 import numpy as np
 import pytest
 
+from astri_gpu.power_law import integral
 from astri_gpu.report.binned import (
     Axis,
     quantile_of_counts,
     share_interval,
-    spectrum_integral,
 )
 from astri_gpu.report.numbers import effective_area, rates, solid_angle, summary
 from astri_gpu.report.reconstructed import DIRECTION
@@ -163,8 +163,8 @@ def test_share_interval_against_its_definition():
 
 
 @pytest.mark.parametrize("index", [-2.7, -1.0, 0.0])
-def test_spectrum_integral(index):
+def test_integral_of_a_power_law(index):
     grid = np.linspace(2.0, 3.0, 100_001)
     expected = np.trapezoid(grid**index, grid)
-    assert spectrum_integral(index, np.array([2.0]), np.array([3.0]))[0] == pytest.approx(expected)
-    assert spectrum_integral(index, np.array([2.0]), np.array([1.0]))[0] == 0
+    assert integral(index, np.array([2.0]), np.array([3.0]))[0] == pytest.approx(expected)
+    assert integral(index, np.array([2.0]), np.array([1.0]))[0] == 0
