@@ -122,6 +122,7 @@ def run_sweep(stage: str, overrides: list[str]) -> None:
             raise _result(error) from error
         finally:
             sys.argv = before
+            _dismiss_workers(overrides)
             if stage == RECORDED:
                 _write_tables()
     records = _records()
@@ -370,6 +371,14 @@ def _take_share(config: Any, hydra_config: Any, number: int) -> None:
         execution.threads_per_worker = 0  # this process has them
     if backend is not None:
         backend.threads = backend.threads or threads
+
+
+def _dismiss_workers(overrides: list[str]) -> None:
+    """End the processes that joblib would keep: another sweep has another environment."""
+    if any("joblib" in word for word in overrides):
+        from joblib.externals.loky import get_reusable_executor
+
+        get_reusable_executor().shutdown(wait=True)
 
 
 @contextlib.contextmanager

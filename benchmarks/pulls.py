@@ -36,6 +36,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--cuts", type=Path, help="file of cuts; made for cc02 if left out")
     parser.add_argument("--irf2", type=Path, help="their response; made if left out")
     parser.add_argument("--seeds", type=int, default=20)
+    parser.add_argument("--first-seed", type=int, default=1, help="number of the first one")
     parser.add_argument("--runs", type=int, default=4, help="of half an hour, for each seed")
     parser.add_argument("--part", default="all", help="showers that stand in: all, even or odd")
     parser.add_argument("--radius", type=float, default=0.2, help="of the on region, deg")
@@ -77,7 +78,7 @@ def _measure(folder: Path, options: argparse.Namespace) -> Table:
             irf.run(compose("irf", words))
         (response,) = made.glob("*.irf2.fits.gz")
     rows, seen, datasets = [], [], []
-    for seed in range(1, options.seeds + 1):
+    for seed in range(options.first_seed, options.first_seed + options.seeds):
         output = folder / f"seed{seed}"
         words = [
             given,

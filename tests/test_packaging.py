@@ -101,6 +101,7 @@ def test_every_import_is_a_declared_dependency():
         "yaml": "hydra_core",
         "erfa": "pyerfa",
         "llvmlite": "numba",
+        "joblib": "scikit_learn",  # and the launcher that is asked for
         "sklearn": "scikit_learn",
         "threadpoolctl": "scikit_learn",  # which needs it, too
     }
