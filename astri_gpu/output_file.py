@@ -6,17 +6,19 @@ leaves it for the next run to clear away.
 """
 
 import fcntl
+import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from astri_gpu.errors import AstriError, OutputBusy, UsageError
 from astri_gpu.store_disk import disk_errors, sync
 
-__all__ = ["whole_file"]
+__all__ = ["whole_file", "write_json"]
 
 logger = logging.getLogger(__name__)
 
@@ -68,6 +70,13 @@ def whole_file(path: str | Path, *, overwrite: bool = False) -> Iterator[Path]:
         if lock >= 0:
             shutil.rmtree(partial, ignore_errors=True)
             os.close(lock)
+
+
+def write_json(path: Path, contents: Mapping[str, Any]) -> None:
+    """Write or replace a small JSON file, whole or not at all; several processes may at once."""
+    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
+    partial.write_text(json.dumps(contents, indent=1, default=str) + "\n", encoding="utf-8")
+    os.replace(partial, path)
 
 
 def _take(partial: Path, path: Path) -> int:

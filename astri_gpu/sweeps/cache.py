@@ -15,6 +15,7 @@ from typing import Any
 
 from astri_gpu import __version__
 from astri_gpu.errors import AstriError
+from astri_gpu.output_file import write_json
 from astri_gpu.store import fingerprint
 from astri_gpu.sweeps.waiting import held
 
@@ -137,7 +138,7 @@ class Cache:
                 "bytes": _size(entry),
                 "seconds": round(time.perf_counter() - started, 3),
             }
-            _write_json(_note(entry), written)
+            write_json(_note(entry), written)
             self.n_run[stage] = self.n_run.get(stage, 0) + 1
             RUN[stage] += 1
         return entry
@@ -199,10 +200,3 @@ def _read_json(path: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
-
-
-def _write_json(path: Path, contents: Mapping[str, Any]) -> None:
-    """Write a note, whole or not at all."""
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(contents, indent=1, default=str) + "\n", encoding="utf-8")
-    os.replace(partial, path)

@@ -2,13 +2,13 @@
 
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from astri_gpu.errors import AstriError, UsageError
+from astri_gpu.output_file import write_json
 
 if TYPE_CHECKING:
     from astri_gpu.config import OptimizeConfig
@@ -95,9 +95,7 @@ def read_record(folder: Path) -> dict[str, Any]:
 def write_record(folder: Path, record: Mapping[str, Any]) -> None:
     """Write the record of a job, whole or not at all."""
     folder.mkdir(parents=True, exist_ok=True)
-    partial = folder / f"{JOB}.{os.getpid()}.partial"
-    partial.write_text(json.dumps(record, indent=1, default=str) + "\n", encoding="utf-8")
-    os.replace(partial, folder / JOB)
+    write_json(folder / JOB, record)
 
 
 def read_records(place: Path) -> list[dict[str, Any]]:
