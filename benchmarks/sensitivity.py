@@ -130,7 +130,8 @@ def _variants(stores: dict[str, Path], work: Path) -> list[Table]:
     from astri_gpu.selection.cut_file import read_cuts
     from astri_gpu.stages.optimize import run
 
-    alone = [stores[name] for name in ("test_gamma", "test_point", "test_proton") if name in stores]
+    wanted = ("test_gamma", "test_point", "test_proton")
+    alone = [path for name, path in stores.items() if name.startswith(wanted)]
     chosen = {"protons": alone}
     if len(alone) < len(stores):
         chosen["all background"] = list(stores.values())
