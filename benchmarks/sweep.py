@@ -121,8 +121,7 @@ def markdown(results: dict[str, Any]) -> str:
             "",
             f"{machine['date']}, revision {machine['revision']}, {machine['processor']}, "
             f"{machine['cores']} cores; load average at the end {load}. Events: {stores}, of the "
-            "built-in **fast model**: so few that no cut is sensitive and all jobs score alike; "
-            "the work is what is measured.",
+            "built-in **fast model**; the work is what is measured.",
             "",
             "Both with the joblib launcher, two workers, DL0 stores as inputs, and the same cache; "
             "the study under Optuna comes second and finds in it what the grid has made.",
