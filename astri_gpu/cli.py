@@ -45,6 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if words[0] in ("-V", "--version"):
         print(f"astri-gpu {__version__}")
         return 0
+    words = _joined(words)
     stage, rest = words[0], words[1:]
     if stage not in STAGES:
         hint = did_you_mean(stage, STAGES) or f": the stages are {', '.join(STAGES)}"
@@ -66,6 +67,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             text, code = _sentence(error, debug)
             return _complain(stage, text, code)
     return 0
+
+
+def _joined(words: list[str]) -> list[str]:
+    """Return the words, a stage that is typed as two of them joined: simulate observation."""
+    name = "-".join(words[:2])
+    return [name, *words[2:]] if len(words) > 1 and name in STAGES else words
 
 
 def _stage(stage: str, words: list[str]) -> None:

@@ -13,7 +13,8 @@ _WIDTH = 100
 
 def overview() -> str:
     """Return the list of stages and the exit codes."""
-    stages = "\n".join(f"  {name:<10} {stage.line}" for name, stage in STAGES.items())
+    width = max(map(len, STAGES))
+    stages = "\n".join(f"  {name:<{width}}  {stage.line}" for name, stage in STAGES.items())
     return f"""\
 astri-gpu: the ASTRI Mini-Array data processing, on CPUs and GPUs
 

@@ -16,6 +16,11 @@ class PipelineConfig(Section):
 
     title: str = option("", help="what the chain does, in one line")
     values: dict[str, Any] = option({}, help="numbers and names that steps use as {name}")
+    files: dict[str, Any] = option(
+        {},
+        help="paths outside the folder of the run, as seen from where the command is typed, that "
+        "steps use as {name}; an empty one has to be given",
+    )
     steps: list[str] = option(
         [], help="commands, one after the other; paths are inside the folder of the run"
     )

@@ -29,6 +29,9 @@ __all__ = [
     "SelectConfig",
 ]
 
+CRAB = ("Crab", 83.6287, 22.0147)
+"""Name and place (ICRS, deg) of the target that simulated events stand in for."""
+
 PARTS = ("all", "even", "odd")
 PART_HELP = (
     "which showers are used: all, or only those of even or odd number, so that cuts are not judged "
@@ -308,9 +311,17 @@ class ObservationConfig(Section):
 
     section: ClassVar[str] = "observation"
 
-    target: str = option("Crab", help="name of the target, written as OBJECT")
-    ra_deg: float = option(83.6287, low=0, high=360, unit="deg", help="target, ICRS")
-    dec_deg: float = option(22.0147, low=-90, high=90, unit="deg", help="target, ICRS")
+    target: str | None = option(
+        None,
+        help="name of the target, written as OBJECT; null = that of the run, the Crab where "
+        "simulated events stand in",
+    )
+    ra_deg: float | None = option(
+        None, low=0, high=360, unit="deg", help="target, ICRS; null = that of the run, as above"
+    )
+    dec_deg: float | None = option(
+        None, low=-90, high=90, unit="deg", help="target, ICRS; null = that of the run, as above"
+    )
     wobble_offset_deg: float = option(
         0.5, low=0, high=5, unit="deg", help="of the pointing from the target"
     )
@@ -321,8 +332,11 @@ class ObservationConfig(Section):
     )
     n_runs: int = option(4, low=1, high=10000, unit="runs", help="observation runs to make")
     duration_s: float = option(1800.0, above=0, high=86400, unit="s", help="length of a run")
-    dead_time: float = option(
-        0.0, low=0, high=0.99, help="share of the time in which the array is blind"
+    dead_time: float | None = option(
+        None,
+        low=0,
+        high=0.99,
+        help="share of the time in which the array is blind; null = as the run says, else 0",
     )
     night: str = option(
         "2026-01-15", help="date of the evening (UTC); runs begin where the zenith angle fits"
@@ -334,6 +348,15 @@ class ObservationConfig(Section):
     )
     first_obs_id: int = option(1, low=0, high=2**31 - 1, help="number of the first run")
     seed: int = option(1, low=0, help="draws events where simulated ones stand in")
+
+    def place(self) -> tuple[str, float, float]:
+        """Return name, right ascension and declination (deg) of the target; where null, Crab's."""
+        name, ra_deg, dec_deg = CRAB
+        return (
+            name if self.target is None else self.target,
+            ra_deg if self.ra_deg is None else self.ra_deg,
+            dec_deg if self.dec_deg is None else self.dec_deg,
+        )
 
 
 @dataclass

@@ -106,6 +106,7 @@ def test_every_import_is_a_declared_dependency():
         "threadpoolctl": "scikit_learn",  # which needs it, too
     }
     extras = {"cupy", "cupyx", "dask", "distributed", "pyarrow", "tables", "zarrs"}
+    extras |= {"gammapy", "regions"}
     outside = set(imported_names()) - set(sys.stdlib_module_names) - extras - {"astri_gpu"}
     assert {distribution.get(name, name) for name in outside} <= declared
 
