@@ -1,0 +1,1 @@
+"""Camera packets: their layout from a descriptor, reading, writing and mending."""
