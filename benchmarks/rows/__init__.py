@@ -13,6 +13,7 @@ from . import (
     forest,
     ingest,
     memory,
+    raw,
     reconstruct,
     simulation,
     stores,
@@ -34,6 +35,9 @@ ROWS: tuple[Row, ...] = (
     cuts.ROW,
     files.ROW,
     memory.ROW,
+    raw.WRITE,
+    raw.READ,
+    raw.PREPROCESS,
 )
 
 
