@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from astri_gpu.config_simulation import SimulateConfig
 from astri_gpu.kernels.camera_noise import NOISE_SLOW
 from astri_gpu.kernels.random import key_of, normal_pair, philox
-from astri_gpu.kernels.simulation_types import Stream
+from astri_gpu.kernels.simulation_types import CameraModel, Images, Stream
 from astri_gpu.simulation.electronics import noise_moments
-from astri_gpu.simulation.engine import Simulator
+from astri_gpu.simulation.engine import ShowerEngine, Simulator
 from astri_gpu.simulation.plan import ProductionPlan
 from astri_gpu.simulation.writer import NS, EventBlock, ProductionWriter
 
@@ -23,7 +23,10 @@ __all__ = [
     "DARK_PEDESTAL",
     "FLATFIELD",
     "SKY_PEDESTAL",
+    "VARIANCE_SAMPLES",
     "calibration_blocks",
+    "calibration_images",
+    "drawn_variances",
     "variance_images",
 ]
 
@@ -90,14 +93,8 @@ def _block(
     """Return events of one kind with the images of all telescopes."""
     n_events, n_tel = len(number), plan.layout.n_telescopes
     event, tel = (index.ravel() for index in np.indices((n_events, n_tel)))
-    counters = np.stack([number[event], (CALIBRATION_USE + kind) << 8 | tel], axis=1)
     n_pixels = tools.camera.efficiency.shape[1]
-    images = tools.engine.images_of_pixels(
-        counters.astype(np.uint32),
-        tel,
-        np.repeat(light[event][:, None], n_pixels, axis=1),
-        dark=kind == DARK_PEDESTAL,
-    )
+    images = calibration_images(tools.engine, n_pixels, kind, number[event], tel, light[event])
     return EventBlock(
         event_id=-(number + 1),
         unix_ns=time_ns,
@@ -110,6 +107,71 @@ def _block(
     )
 
 
+def calibration_images(
+    engine: ShowerEngine,
+    n_pixels: int,
+    kind: int,
+    number: NDArray[np.integer],
+    tel: NDArray[np.int64],
+    light: NDArray[np.float64],
+) -> Images:
+    """Return calibration images, (image,).
+
+    Parameters
+    ----------
+    engine
+        Of the cameras.
+    n_pixels
+        Of a camera.
+    kind
+        FLATFIELD, DARK_PEDESTAL or SKY_PEDESTAL.
+    number
+        (image,), words that name the random numbers; no two of a telescope and kind are the same.
+    tel
+        (image,), row of the telescope.
+    light
+        (image,), mean photo-electrons of a pixel.
+    """
+    counters = np.stack([number, (CALIBRATION_USE + kind) << 8 | tel], axis=1)
+    return engine.images_of_pixels(
+        counters.astype(np.uint32),
+        tel,
+        np.repeat(light[:, None], n_pixels, axis=1),
+        dark=kind == DARK_PEDESTAL,
+    )
+
+
+def drawn_variances(camera: CameraModel, number: int, seed: int) -> NDArray[np.float64]:
+    """Return the variance image of every telescope, (tel, pixel), squared ADC counts.
+
+    A camera of this kind adds up the counts and their squares at times that nothing triggers
+    (Segreto et al. 2019, arXiv:1909.08750). Here the variance of 10 000 independent samples is
+    drawn from the normal distribution that it tends to: expectation s^2 (gain times the slow
+    signal, and the rounding to whole counts), variance 2 s^4 / (n - 1), as for a normal signal.
+
+    Parameters
+    ----------
+    camera
+        Of all telescopes.
+    number, seed
+        Name the random numbers.
+    """
+    _, signal = noise_moments(camera.noise, NOISE_SLOW, camera.noise_node, camera.noise_fraction)
+    gain = camera.gain[:, HIGH_GAIN]
+    expected = gain**2 * signal + 1 / 12
+    spread = expected * np.sqrt(2 / (VARIANCE_SAMPLES - 1))
+    n_tel, n_pixels = gain.shape
+    words = philox(
+        np.full((1, 1), number, dtype=np.uint32),
+        Stream.NOISE << 24,
+        np.arange(n_pixels, dtype=np.uint32)[None, :],
+        (VARIANCE_USE << 8 | np.arange(n_tel)[:, None]).astype(np.uint32),
+        key=key_of(seed),
+    )
+    z, _ = normal_pair(words[0], words[1])
+    return np.maximum(expected + spread * z, 0.0)
+
+
 def variance_images(
     config: SimulateConfig,
     plan: ProductionPlan,
@@ -117,29 +179,9 @@ def variance_images(
     writer: ProductionWriter,
     start_s: int,
 ) -> None:
-    """Write variance images of every telescope, one a second, the last one at `start_s`.
-
-    A camera of this kind adds up the counts and their squares at times that nothing triggers
-    (Segreto et al. 2019, arXiv:1909.08750). Here the variance of 10 000 independent samples is
-    drawn from the normal distribution that it tends to: expectation s^2 (gain times the slow
-    signal, and the rounding to whole counts), variance 2 s^4 / (n - 1), as for a normal signal.
-    """
+    """Write variance images of every telescope, one a second, the last one at `start_s`."""
     n_images = config.calibration_events.n_variance
-    camera = tools.camera
-    _, signal = noise_moments(camera.noise, NOISE_SLOW, camera.noise_node, camera.noise_fraction)
-    gain = camera.gain[:, HIGH_GAIN]
-    expected = gain**2 * signal + 1 / 12
-    spread = expected * np.sqrt(2 / (VARIANCE_SAMPLES - 1))
-    n_tel, n_pixels = gain.shape
-    tel = np.arange(n_tel)
     for image in range(n_images):
-        words = philox(
-            np.full((1, 1), config.first_shower + image, dtype=np.uint32),
-            Stream.NOISE << 24,
-            np.arange(n_pixels, dtype=np.uint32)[None, :],
-            (VARIANCE_USE << 8 | tel[:, None]).astype(np.uint32),
-            key=key_of(plan.settings.seed),
-        )
-        z, _ = normal_pair(words[0], words[1])
+        variance = drawn_variances(tools.camera, config.first_shower + image, plan.settings.seed)
         time_s = start_s - (n_images - 1 - image) * VARIANCE_EVERY_S
-        writer.variance(time_s, np.maximum(expected + spread * z, 0.0), VARIANCE_SAMPLES)
+        writer.variance(time_s, variance, VARIANCE_SAMPLES)

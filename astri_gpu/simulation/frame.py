@@ -19,7 +19,7 @@ from astri_gpu.kernels.coordinates import altaz_to_cartesian, cartesian_to_altaz
 from astri_gpu.kernels.simulation_types import Telescopes
 from astri_gpu.kernels.stereo import impact_distance
 
-__all__ = ["GroundLine", "ShowerFrame"]
+__all__ = ["GroundLine", "ShowerFrame", "axes_of", "line_of", "tangent_of"]
 
 Floats = NDArray[np.float64]
 
@@ -33,6 +33,47 @@ class GroundLine(NamedTuple):
     core_y: Floats  # m, towards West
 
 
+def axes_of(alt: Floats | float, az: Floats | float) -> Floats:
+    """Return e_lon, e_lat and n of pointings (deg) in the ground frame, (axis, component, ...)."""
+    alt, az = np.asarray(alt, np.float64), np.asarray(az, np.float64)
+    n = altaz_to_cartesian(alt, az)
+    # Altitude 90 deg higher: the derivative of n by the altitude. Azimuth too: the other one.
+    e_lat = altaz_to_cartesian(alt + 90.0, az)
+    e_lon = altaz_to_cartesian(np.zeros_like(alt), az + 90.0)
+    return np.array([e_lon, e_lat, n], dtype=np.float64)
+
+
+def tangent_of(axes: Floats, alt: Floats, az: Floats) -> tuple[Floats, Floats]:
+    """Return tangent-plane directions (lon, lat) of horizontal ones (deg), (line,).
+
+    `axes` are those of `axes_of`, (axis, component, 1 or line).
+    """
+    direction = np.stack(altaz_to_cartesian(np.asarray(alt, float), np.asarray(az, float)))
+    lon, lat, along = ((axis * direction).sum(axis=0) for axis in axes)
+    return lon / along, lat / along
+
+
+def line_of(axes: Floats, x: Floats, y: Floats, q_lon: Floats, q_lat: Floats) -> GroundLine:
+    """Return direction and core of lines, each in the shower frame of its own pointing.
+
+    Parameters
+    ----------
+    axes
+        Of `axes_of`, (axis, component, 1 or line).
+    x, y
+        Position at H = 0 along e_lon and e_lat, m, (line,).
+    q_lon, q_lat
+        Slopes, (line,).
+    """
+    e_lon, e_lat, n = axes
+    direction = n + q_lon * e_lon + q_lat * e_lat
+    at_zero = x * e_lon + y * e_lat
+    # Down (or up) the line to z = 0; e_lon is horizontal.
+    core = at_zero - at_zero[2] / direction[2] * direction
+    alt, az = cartesian_to_altaz(*direction)
+    return GroundLine(alt=alt, az=az, core_x=core[0], core_y=core[1])
+
+
 @dataclass(frozen=True)
 class ShowerFrame:
     """The shower frame of one pointing direction; `alt` and `az` in deg."""
@@ -43,12 +84,7 @@ class ShowerFrame:
     @cached_property
     def axes(self) -> NDArray[np.float64]:
         """Return e_lon, e_lat and n in the ground frame as rows, (3, 3)."""
-        alt, az = np.float64(self.alt), np.float64(self.az)
-        n = altaz_to_cartesian(alt, az)
-        # Altitude 90 deg higher: the derivative of n by the altitude. Azimuth too: the other one.
-        e_lat = altaz_to_cartesian(alt + 90.0, az)
-        e_lon = altaz_to_cartesian(np.float64(0.0), az + 90.0)
-        return np.array([e_lon, e_lat, n], dtype=np.float64)
+        return axes_of(self.alt, self.az)
 
     def telescopes(self, layout: ArrayLayout) -> Telescopes:
         """Return the positions of the telescopes in the shower frame, m."""
@@ -66,9 +102,7 @@ class ShowerFrame:
 
         Meaningful less than 90 deg from the pointing.
         """
-        direction = np.stack(altaz_to_cartesian(np.asarray(alt, float), np.asarray(az, float)))
-        lon, lat, along = (np.tensordot(axis, direction, axes=1) for axis in self.axes)
-        return lon / along, lat / along
+        return tangent_of(self.axes[:, :, None], alt, az)
 
     def line(self, x: Floats, y: Floats, q_lon: Floats, q_lat: Floats) -> GroundLine:
         """Return direction and core of lines of the shower frame.
@@ -80,13 +114,7 @@ class ShowerFrame:
         q_lon, q_lat
             Slopes, (line,).
         """
-        e_lon, e_lat, n = (axis[:, None] for axis in self.axes)
-        direction = n + q_lon * e_lon + q_lat * e_lat
-        at_zero = x * e_lon + y * e_lat
-        # Down (or up) the line to z = 0; e_lon is horizontal.
-        core = at_zero - at_zero[2] / direction[2] * direction
-        alt, az = cartesian_to_altaz(*direction)
-        return GroundLine(alt=alt, az=az, core_x=core[0], core_y=core[1])
+        return line_of(self.axes[:, :, None], x, y, q_lon, q_lat)
 
     def place(self, core_x: Floats, core_y: Floats, q_lon: Floats, q_lat: Floats) -> tuple:
         """Return x, y at H = 0 of lines that meet the ground at a core; inverse of `line`."""

@@ -4,17 +4,22 @@ import math
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
-from astri_gpu.config_simulation import SimulateConfig
+from astri_gpu.config_simulation import (
+    ArrayConfig,
+    AtmosphereConfig,
+    CameraConfig,
+    OpticsConfig,
+)
 from astri_gpu.errors import UsageError
 from astri_gpu.instrument import ArrayLayout, CameraDescription
 from astri_gpu.instrument.astri import astri_camera, mini_array
 from astri_gpu.options import did_you_mean
 
-__all__ = ["BUILT_IN", "array_of", "simulated_camera", "telescopes_at"]
+__all__ = ["BUILT_IN", "ArrayOptions", "array_of", "simulated_camera", "telescopes_at"]
 
 BUILT_IN = ("mini_array", "single")
 KEYS = ("id", "x_north_m", "y_west_m", "z_m")
@@ -23,10 +28,20 @@ MAX_TEL_ID = 65_535
 MIN_DISTANCE_M = 1.0
 MAX_COORDINATE_M = 5000.0  # the light tables end at 2800 m from the shower axis
 
+
+class ArrayOptions(Protocol):
+    """Options that an array follows from; stages that simulate have them."""
+
+    array: ArrayConfig
+    atmosphere: AtmosphereConfig
+    optics: OpticsConfig
+    camera: CameraConfig
+
+
 Place = tuple[int, float, float, float]
 
 
-def array_of(config: SimulateConfig) -> ArrayLayout:
+def array_of(config: ArrayOptions) -> ArrayLayout:
     """Return the array that a configuration asks for, with ASTRI cameras.
 
     Raises
@@ -53,7 +68,7 @@ def array_of(config: SimulateConfig) -> ArrayLayout:
     return telescopes_at(_read(name), config, Path(name).stem, where=f"the layout file {name}")
 
 
-def simulated_camera(config: SimulateConfig) -> CameraDescription:
+def simulated_camera(config: ArrayOptions) -> CameraDescription:
     """Return the ASTRI camera with what the simulation fixes: saturation, mirror, focal length.
 
     The model images directions by f x angle exactly, so that its effective focal length is known.
@@ -71,7 +86,7 @@ def simulated_camera(config: SimulateConfig) -> CameraDescription:
 
 
 def telescopes_at(
-    places: list[Place], config: SimulateConfig, name: str, *, where: str = "the array"
+    places: list[Place], config: ArrayOptions, name: str, *, where: str = "the array"
 ) -> ArrayLayout:
     """Return an array of ASTRI telescopes at (number, North, West, up in m).
 

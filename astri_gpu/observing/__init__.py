@@ -1,0 +1,1 @@
+"""Simulated observation runs: showers of a night, clocks, triggers, camera packets."""
