@@ -7,12 +7,15 @@ width.
 import numpy as np
 import pytest
 
+from astri_gpu.calibration.cal1_file import read_cal1
+from astri_gpu.calibration.measure import FLATFIELD, PEDESTALS
 from astri_gpu.config import compose
 from astri_gpu.errors import AstriError
-from astri_gpu.stages import ingest, process, simulate
+from astri_gpu.stages import calibrate, ingest, process, simulate
 from astri_gpu.stages.constants import measure_constants
 from astri_gpu.store import open_store
 from astri_gpu.store_layout import read_layout
+from tests.calibration.made_dl0 import description, times, write_dl0
 
 CAMERA = "ASTRICam"
 CROSSTALK = 0.10
@@ -107,6 +110,29 @@ def test_photo_electrons_per_count_equal_the_true_ones(measured, truth):
     assert measured.scale_error < 0.004
     check_pulls(measured.dc_to_pe / scale[:, None], error, true, valid)
     assert np.median(error[:, valid] / true[:, valid]) < 0.015
+
+
+def test_the_same_events_in_a_dl0_file_give_the_same_constants(path, measured, tmp_path):
+    store = open_store(path)
+    event = store.read(f"dl0/image/{CAMERA}/event_index")
+    kind = store.read("dl0/event/event_type")[event]
+    rows = np.flatnonzero(np.isin(kind, (FLATFIELD, *PEDESTALS)))
+    columns = {
+        **times(np.linspace(0, 599, len(rows))),
+        "event_type": kind[rows],
+        "adc": store.read(f"dl0/image/{CAMERA}/adc")[rows],
+    }
+    write_dl0(tmp_path, description(1), 1, "CAL", columns, small=False)
+    output = tmp_path / "cal1.fits"
+    summary = calibrate.run(compose("calibrate", [f"input='{tmp_path}'", f"output='{output}'"]))
+    (found,) = read_cal1(output)
+    np.testing.assert_array_equal(found.pixel_valid, measured.pixel_valid)
+    np.testing.assert_allclose(found.pedestal, measured.pedestal.mean, rtol=1e-6)
+    np.testing.assert_allclose(found.pedestal_std, measured.pedestal.std, rtol=1e-6)
+    np.testing.assert_allclose(found.dc_to_pe, measured.dc_to_pe, rtol=1e-6)
+    np.testing.assert_allclose(found.dc_to_pe_error, measured.dc_to_pe_error, rtol=1e-6)
+    np.testing.assert_allclose(found.gain, measured.gain, rtol=1e-6)
+    assert summary.n_pedestal + summary.n_flatfield == len(rows)
 
 
 def test_process_calibrates_with_them(path, measured, tmp_path):

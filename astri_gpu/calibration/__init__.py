@@ -1,0 +1,1 @@
+"""Camera constants from pedestal and flat-field events."""
