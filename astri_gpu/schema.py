@@ -138,6 +138,11 @@ _EVENT_KEYS: Rows = (
     ("obs_id", "i8", "", "Observation or run number"),
     ("event_id", "i8", "", "Event number, unique within obs_id; negative for calibration events"),
 )
+_SAMPLE_KEYS: Rows = (
+    ("tel_id", "u2", "", "Telescope number"),
+    ("time_s", "i8", "s", "Time of the sample, whole seconds since 1970 (unix, UTC)"),
+    ("time_ns", "i4", "ns", "Nanoseconds to add to time_s"),
+)
 _PER_GAIN = ("calibration", "gain", "pixel")
 _PER_PIXEL = ("calibration", "pixel")
 _THROWN = ("core_distance_bin", "energy_bin")
@@ -237,6 +242,35 @@ TABLES: dict[str, dict[str, Column]] = {
             "f4",
             "adu2",
             "Variance of the high-gain counts at times that no trigger chose",
+        ),
+    ),
+    "monitoring/pointing": _table(
+        ("sample",),
+        (
+            *_SAMPLE_KEYS,
+            ("alt", "f8", "deg", "Altitude of the telescope"),
+            ("az", "f8", "deg", "Azimuth of the telescope, North over East"),
+        ),
+    ),
+    "monitoring/live_time": _table(
+        ("sample",),
+        (
+            *_SAMPLE_KEYS,
+            ("n_triggers", "i8", "", "Triggers since the start of the run, lost ones too"),
+            ("n_events", "i8", "", "Events read out since the start of the run"),
+            ("dead_time", "f8", "s", "Time without readout since the start of the run"),
+            ("temperature", "f4", "deg_C", "Temperature of the focal plane"),
+            ("voltage", "f4", "V", "Mean bias of the sensors"),
+            ("status", "u2", "", "Bits: 1 tracking, 2 sensors on, 4 lid open, 8 clock locked"),
+        ),
+    ),
+    "monitoring/good_time": _table(
+        ("interval",),
+        (
+            ("start_s", "i8", "s", "Start, whole seconds since 1970 (unix, UTC)"),
+            ("start_ns", "i4", "ns", "Nanoseconds to add to start_s"),
+            ("stop_s", "i8", "s", "End, which is not in it, whole seconds since 1970 (unix, UTC)"),
+            ("stop_ns", "i4", "ns", "Nanoseconds to add to stop_s"),
         ),
     ),
     "simulation/camera": _table(

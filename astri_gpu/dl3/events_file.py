@@ -18,6 +18,7 @@ from astri_gpu.dl3.gti import check_intervals
 from astri_gpu.dl3.run import Run
 from astri_gpu.dl3.sky import to_icrs, utc_text
 from astri_gpu.kernels.coordinates import altaz_to_telescope
+from astri_gpu.lineage.cards import step_cards
 from astri_gpu.output_file import whole_file
 from astri_gpu.selection.cuts import Cuts
 
@@ -58,7 +59,7 @@ def write_events(
     cuts: Cuts,
     *,
     keywords: Mapping[str, tuple[Any, str]] | None = None,
-    history: tuple[str, ...] = (),
+    provenance: Mapping[str, Any] | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write the selected events of a run with GTI and POINTING.
@@ -73,8 +74,8 @@ def write_events(
         Name the class and the energies for which there are cuts.
     keywords
         More of the event list, name -> (value, comment).
-    history
-        Cards of the primary header (see `gadf_write.history_lines`).
+    provenance
+        Record of the step that makes it, for keywords of the primary header.
     overwrite
         Replace an existing file.
 
@@ -104,8 +105,8 @@ def write_events(
     primary.header["OBS_ID"] = (run.obs_id, "number of the run")
     for text in _origin(run):
         primary.header.add_comment(text.encode("ascii", "replace").decode())
-    for text in history:
-        primary.header.add_history(text)
+    for word, card in step_cards(provenance).items():
+        primary.header[word] = card
     write_fits(path, [primary, events, good, _pointing(run)], overwrite=overwrite)
 
 

@@ -80,8 +80,9 @@ class Run:
     notes
         What is worth to know, one sentence each.
     dropped
-        Numbers of stand-in events that do not pass the cuts and so were given no place on the sky:
-        `outside_energy` and `cut`.
+        Numbers of events that are not in `columns`: of stand-in events those that do not pass the
+        cuts and so were given no place on the sky (`outside_energy` and `cut`), of observed ones
+        those `without_pointing`.
     """
 
     obs_id: int

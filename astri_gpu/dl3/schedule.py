@@ -91,7 +91,7 @@ def _starts(
         evening = datetime.combine(first + timedelta(days=night), datetime.min.time(), UTC)
         noon = evening.timestamp() + HALF_DAY_S - site.longitude_deg / DEG_PER_S - REFERENCE_UNIX_S
         times = np.floor(noon) + STEP_S * np.arange(2 * HALF_DAY_S / STEP_S + n_samples)
-        zenith = 90 - to_altaz(config.ra_deg, config.dec_deg, times, site, step_s=COARSE_S).alt
+        zenith = 90 - to_altaz(*config.place()[1:], times, site, step_s=COARSE_S).alt
         distance = np.abs(zenith[:, None] - zeniths).min(axis=1)
         window = np.lib.stride_tricks.sliding_window_view(distance, n_samples)
         if not night and window.max(axis=1).min() > farthest:

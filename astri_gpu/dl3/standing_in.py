@@ -82,7 +82,7 @@ class Plan:
         self.sample, self.config, self.flux, self.farthest = sample, config, flux, farthest
         self.tel_ids = tuple(map(int, tel_ids))
         self.site = _site(sample)
-        self.target = Target(config.target, config.ra_deg, config.dec_deg)
+        self.target = Target(*config.place())
         if not config.wobble_angles_deg:
             raise UsageError("observation.wobble_angles_deg is empty: give at least one angle")
         zeniths = [zenith for zenith, _ in sample.pointings()]
@@ -161,7 +161,7 @@ def standing_in(plan: Plan, number: int) -> Run:
     pointing = Pointing(POINTING, float(ra), float(dec), float(middle.alt[0]), float(middle.az[0]))
     gti = intervals_of_run(plan.intervals, start, stop, f"run {obs_id}")
     simulated = _nearest(plan.sample.pointings(), 90 - pointing.alt_deg, pointing.az_deg)
-    livetime = float(np.diff(gti, axis=1).sum()) * (1 - config.dead_time)
+    livetime = float(np.diff(gti, axis=1).sum()) * (1 - (config.dead_time or 0.0))
     parts = []
     dropped: Counter[str] = Counter()
     for table, weights in plan.tables(simulated):
@@ -185,7 +185,7 @@ def standing_in(plan: Plan, number: int) -> Run:
         start=start,
         stop=stop,
         gti=gti,
-        dead_time=config.dead_time,
+        dead_time=config.dead_time or 0.0,
         site=site,
         columns=columns,
         tel_ids=plan.tel_ids,

@@ -6,7 +6,7 @@ pointing, calibration, true images), so that both give the same numbers for the 
 
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -81,6 +81,8 @@ class IngestSummary:
     seconds: float
     truncated: bool
     warnings: list[str]
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """Numbers of an observation run, in words."""
 
 
 def ingest_file(

@@ -216,6 +216,7 @@ def check_together(productions: Sequence[Production]) -> dict[str, Any]:
         "models": models.get("checksum"),
         "cameras": sorted(seen["cameras"][0]),
         "array": place.get("name"),
+        "tel_ids": first.read("instrument/telescope/tel_id").tolist(),
         "latitude_deg": place.get("latitude_deg"),
         "longitude_deg": place.get("longitude_deg"),
         "altitude_m": place.get("altitude_m"),

@@ -21,11 +21,10 @@ if TYPE_CHECKING:
 __all__ = ["run"]
 
 MOST_ROWS = 40  # telescopes or multiplicities; the rest is summed up
+MOST_REASONS = 8  # against good time, the longest first
 BAR = 40  # characters
 PIPE_WIDTH = 100  # characters where there is no terminal
 WIDE = 72  # narrower terminals do not see the columns of the tables
-# Options that say where and how, not what: no part of the summary.
-HOUSEKEEPING = {"input", "output", "overwrite", "progress", "debug"}
 
 
 def run(config: "InfoConfig") -> None:
@@ -50,6 +49,8 @@ def run(config: "InfoConfig") -> None:
     _overview(console, store, layout, counts)
     _instrument(console, layout, counts)
     _multiplicity(console, counts)
+    if store.attrs.get("target"):
+        _run(console, store)
     if "simulation" in store:
         _simulation(console, store)
     _stereo(console, store)
@@ -243,6 +244,30 @@ def _multiplicity(console: "Console", counts: "ImageCounts") -> None:
         )
 
 
+def _run(console: "Console", store: "Store") -> None:
+    """Print what is known of an observation run."""
+    attrs = store.attrs
+    monitoring = store.group_attrs("monitoring") if "monitoring" in store else {}
+    _heading(console, "Run")
+
+    def place(ra: str, dec: str) -> str:
+        known = attrs.get(ra) is not None and attrs.get(dec) is not None
+        return f"RA {attrs[ra]:.4f} deg, Dec {attrs[dec]:.4f} deg (ICRS)" if known else ""
+
+    facts = [("target", attrs["target"]), ("its place", place("ra_deg", "dec_deg"))]
+    facts.append(("pointing", place("ra_pnt_deg", "dec_pnt_deg")))
+    if monitoring.get("good_time_s") is not None:
+        times = monitoring["good_time_s"], monitoring["run_time_s"]
+        facts.append(("good time", "{:,.1f} of {:,.1f} s".format(*times)))
+    reasons = monitoring.get("good_time_reasons", [])
+    facts += [("not good", text) for text in reasons[:MOST_REASONS]]
+    if len(reasons) > MOST_REASONS:
+        facts.append(("", f"and {len(reasons) - MOST_REASONS} more, shorter"))
+    if monitoring.get("array_dead_time_share") is not None:
+        facts.append(("dead time", f"{monitoring['array_dead_time_share']:.3%}"))
+    _facts(console, facts)
+
+
 def _simulation(console: "Console", store: "Store") -> None:
     attrs = store.group_attrs("simulation")
     _heading(console, "Simulation")
@@ -327,8 +352,7 @@ def _columns(columns: Sequence["ColumnSize"]) -> str:
 
 def _provenance(console: "Console", store: "Store") -> None:
     from astri_gpu.config import STAGES
-    from astri_gpu.options import specs
-    from astri_gpu.store_summary import changed_options
+    from astri_gpu.lineage.reader import options_changed
 
     record: Mapping[str, Any] = store.attrs.get("provenance") or {}
     if not record:
@@ -343,12 +367,7 @@ def _provenance(console: "Console", store: "Store") -> None:
     for entry in record.get("inputs", []):
         facts.append(("input", f"{Path(entry['path']).name}  {entry['checksum']}"))
     if stage in STAGES:
-        defaults = {
-            spec.key: spec.default
-            for spec in specs(STAGES[stage].config)
-            if spec.key not in HOUSEKEEPING
-        }
-        changed = changed_options(record.get("config", {}), defaults)
+        changed = options_changed(stage, record.get("config", {}))
         options = ", ".join(f"{key}={value}" for key, value in changed.items())
         facts.append(("not default", options or "nothing"))
     libraries = ", ".join(f"{name} {text}" for name, text in record.get("libraries", {}).items())

@@ -1,11 +1,13 @@
-"""The stage `ingest`: files of sim_telarray, ctapipe and A-SciSoft to stores, several at a time."""
+"""The stage `ingest`: files of sim_telarray, ctapipe, A-SciSoft and runs (DL0 FITS) to stores."""
 
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from astri_gpu.errors import UsageError
+from astri_gpu.options import path_list
 from astri_gpu.progress import Progress
 from astri_gpu.stages.units import counted, file_units, find_inputs, run_units
 
@@ -14,6 +16,8 @@ if TYPE_CHECKING:
     from astri_gpu.io.simtel import IngestSummary
 
 __all__ = ["Summary", "run"]
+
+DL0_FITS = "dl0_fits"
 
 
 @dataclass(frozen=True)
@@ -30,6 +34,8 @@ class Summary:
     seconds: float
     outputs: tuple[Path, ...]
     warnings: tuple[str, ...]
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """Of the only run that was read."""
 
     @property
     def line(self) -> str:
@@ -68,6 +74,8 @@ def run(config: "IngestConfig") -> Summary:
             f"obs_id={config.obs_id} would be given to {len(inputs)} files, so that event numbers "
             "repeat: ingest them one by one or leave obs_id out."
         )
+    if config.format == DL0_FITS:
+        _check_run_options(config, len(inputs))
     outcome = run_units(
         "ingest",
         file_units(inputs, Path(config.output), config),
@@ -85,14 +93,34 @@ def run(config: "IngestConfig") -> Summary:
             seconds=time.perf_counter() - started,
             outputs=outcome.outputs,
             warnings=tuple(text for part in done for text in part.warnings),
+            facts=done[0].facts if len(done) == 1 else {},
         )
     )
+
+
+def _check_run_options(config: "IngestConfig", n_inputs: int) -> None:
+    """Refuse files of one run for several, and those that are not there."""
+    given = {"events": config.events, "constants": config.constants}
+    for name, value in given.items():
+        if value is None:
+            continue
+        if n_inputs > 1:
+            raise UsageError(
+                f"{name} belongs to one run and there are {n_inputs} inputs: ingest them one by "
+                "one, or put the files of each run into its folder and leave the option out."
+            )
+        for path in path_list(value, name):
+            if not Path(path).is_file():
+                raise UsageError(f"{name}={path} is no file: check the name.")
 
 
 def _ingest(
     path: Path, output: Path, config: "IngestConfig", shown: Progress | None
 ) -> "IngestSummary":
-    """Ingest one file, of sim_telarray or, known by its first bytes, of ctapipe or A-SciSoft."""
+    """Ingest one file, of sim_telarray or, known by its first bytes, of ctapipe or A-SciSoft.
+
+    With format=dl0_fits the input is the folder of a run.
+    """
     from astri_gpu.io.astri_fits_reader import is_fits
     from astri_gpu.io.ctapipe_import_file import is_hdf5
     from astri_gpu.io.simtel import IngestOptions, ingest_file
@@ -107,6 +135,16 @@ def _ingest(
         overwrite=config.overwrite,
         obs_id=config.obs_id,
     )
+    if config.format == DL0_FITS:
+        from astri_gpu.io.dl0_fits import Dl0Options, ingest_dl0
+
+        given = Dl0Options(
+            events=config.events,
+            constants=() if config.constants is None else tuple(path_list(config.constants)),
+            saturation_adc=config.saturation_adc,
+            min_telescopes=config.min_telescopes,
+        )
+        return ingest_dl0(path, output, options, shown, asdict(config), given)
     if is_hdf5(path):
         from astri_gpu.io.ctapipe_import import ingest_ctapipe
 

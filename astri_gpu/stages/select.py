@@ -66,6 +66,16 @@ class Summary:
             f"in class {self.event_class}{f' ({left})' if left else ''} ({self.seconds:.1f} s)"
         )
 
+    @property
+    def facts(self) -> dict[str, str]:
+        """Return the key numbers in words."""
+        counts = self.counts
+        return {
+            "livetime": f"{self.livetime_s:,.1f} s",
+            "events selected": f"{counts['selected']:,} of {counts['read']:,}",
+            "events outside good time": f"{counts['outside_gti']:,}",
+        }
+
 
 def run(config: "SelectConfig") -> Summary:
     """Write event lists, responses and index files; the folder appears whole or not at all.
@@ -108,6 +118,7 @@ def run(config: "SelectConfig") -> Summary:
     ):
         for each in _runs(paths, cuts, energies, config, warnings):
             _check_models(cuts, each)
+            warnings += _of_run(each, irf2)
             stems = [file_stem(each, kind, cuts.event_class) for kind in (EVENTS, RESPONSE)]
             names = [f"{stem}.fits.gz" for stem in stems]
             if (folder / names[0]).exists():
@@ -122,6 +133,11 @@ def run(config: "SelectConfig") -> Summary:
             rows.append(
                 {"obs_id": each.obs_id, **counts, "livetime_s": each.livetime, "files": names}
             )
+            if counts["outside_gti"] and not (each.stand_in or config.observation.gti):
+                warnings.append(
+                    f"{counts['outside_gti']:,} of {counts['read']:,} events of run {each.obs_id} "
+                    "are outside its good time and were left out"
+                )
             if not len(chosen):
                 warnings.append(f"No event of run {each.obs_id} passes the cuts")
             shown.advance()
@@ -220,7 +236,7 @@ def _write(
     """Write the event list and the response of a run; return it selected, and the counts."""
     from astri_gpu.dl3.events_file import write_events
     from astri_gpu.dl3.run import track_of
-    from astri_gpu.responses.gadf_write import history_lines, write_irf
+    from astri_gpu.responses.gadf_write import write_irf
     from astri_gpu.responses.marginalise import Track, marginalise
 
     irf = marginalise(
@@ -237,8 +253,11 @@ def _write(
         meta={**irf.meta, **meta},
     )
     chosen, counts = each.selected(cuts, energies)
-    write_events(files[0], chosen, cuts, history=tuple(history_lines(meta)))
-    write_irf(files[1], irf, keywords={"OBS_ID": (each.obs_id, "number of the run")})
+    write_events(files[0], chosen, cuts, provenance=meta["provenance"])
+    keywords: dict[str, tuple[Any, str]] = {"OBS_ID": (each.obs_id, "number of the run")}
+    if tel_ids := _simulated_telescopes(irf2):
+        keywords["N_TELSIM"] = (len(tel_ids), "telescopes of the simulated array")
+    write_irf(files[1], irf, keywords=keywords)
     return chosen, counts
 
 
@@ -256,6 +275,26 @@ def _check_together(cuts: "Cuts", irf2: "Irf2", config: "SelectConfig") -> None:
             f"The response {config.response} was made with the forests {str(theirs)[:19]}, the "
             f"cuts {config.cut_file} with {str(ours)[:19]}: give those of one file of models."
         )
+
+
+def _simulated_telescopes(irf2: "Irf2") -> tuple[int, ...]:
+    """Return the telescopes that a response is for; none where it does not say."""
+    return tuple(irf2.counts[0].meta.get("tel_ids") or ())
+
+
+def _of_run(each: "Run", irf2: "Irf2") -> list[str]:
+    """Return what is to be told of a run before its events are selected."""
+    found = []
+    missing = sorted(set(_simulated_telescopes(irf2)) - set(each.tel_ids))
+    if missing and not each.stand_in:
+        found.append(
+            f"The response is for {len(_simulated_telescopes(irf2))} telescopes, and run "
+            f"{each.obs_id} has {len(each.tel_ids)} (without {', '.join(map(str, missing))}): "
+            "areas and backgrounds are too large for it"
+        )
+    if lost := each.dropped.get("without_pointing"):
+        found.append(f"{lost:,} events of run {each.obs_id} have no pointing and were left out")
+    return found
 
 
 def _check_models(cuts: "Cuts", each: "Run") -> None:

@@ -17,8 +17,23 @@ N_EVENTS, N_TELS = 400, 9
 CRAB = (83.6287, 22.0147)
 
 
-def observation(output, *, mode="track", obs_id=(1_000_007,), damage=None, **attrs):
-    """Return a DL2b store of events that lie around the Crab, seen 0.5 deg from the pointing."""
+def observation(
+    output,
+    *,
+    mode="track",
+    obs_id=(1_000_007,),
+    damage=None,
+    good_time=None,
+    share=None,
+    n_tels=N_TELS,
+    run_obs_id=None,
+    **attrs,
+):
+    """Return a DL2b store of events that lie around the Crab, seen 0.5 deg from the pointing.
+
+    `good_time` are intervals of the monitoring in seconds since `START`, `share` the dead time of
+    the array.
+    """
     rng = np.random.default_rng(5)
     n = N_EVENTS
     time = np.sort(START + 600 * rng.random(n))
@@ -65,18 +80,37 @@ def observation(output, *, mode="track", obs_id=(1_000_007,), damage=None, **att
         "kind": "observation",
         "source": "drawn",
         "models": {"checksum": MODELS},
+        "target": "Crab",
+        "ra_deg": CRAB[0],
+        "dec_deg": CRAB[1],
         "n_events": n,
         "n_images": 0,
+        **({} if run_obs_id is None else {"obs_id": run_obs_id}),
         **attrs,
     }
     with create(output, attrs=root) as writer:
         for path, columns in (("dl0/event", dl0), ("dl2/event", dl2)):
             writer.table(path, list(columns), sizes={}).append(columns)
-        tel = np.arange(N_TELS)
+        tel = np.arange(n_tels)
         place = {"tel_id": tel + 1, "x": 0.0 * tel, "y": 100.0 * tel, "z": 0.0 * tel}
         writer.table("instrument/telescope", list(place), sizes={}).append(place)
         writer.set_attrs("instrument", SITE._asdict())
+        if good_time is not None:
+            _monitor(writer, np.reshape(good_time, (-1, 2)), share)
     return output
+
+
+def _monitor(writer, intervals, share):
+    """Write what `ingest format=dl0_fits` says of good time and dead time."""
+    rows = {}
+    for end, seconds in zip(("start", "stop"), intervals.T, strict=True):
+        whole = np.floor(seconds).astype(np.int64)
+        rows[f"{end}_s"] = whole + int(START) + REFERENCE_UNIX_S
+        rows[f"{end}_ns"] = np.rint(1e9 * (seconds - whole)).astype(np.int32)
+    writer.table("monitoring/good_time", list(rows), sizes={}).append(rows)
+    sample = {"tel_id": [1], "time_s": [0], "time_ns": [0], "alt": [70.0], "az": [180.0]}
+    writer.table("monitoring/pointing", list(sample), sizes={}).append(sample)
+    writer.set_attrs("monitoring", {"array_dead_time_share": share})
 
 
 def runs_of(path, *, filter="reco_n_tels >= 1", **changes):
@@ -139,6 +173,96 @@ def test_good_time_and_filter_are_those_of_the_options(tracked):
     assert found.columns["quality"].max() == 2
     with pytest.raises(UsageError, match="nothing would be left"):
         runs_of(tracked, gti=["2026-05-01T00:00:00/2026-05-01T01:00:00"])
+
+
+def test_the_run_knows_its_good_time_and_dead_time(tmp_path):
+    def damage(dl0, _):
+        dl0["array_alt"][51:54] = dl0["array_az"][51:54] = np.nan  # nobody knows
+        dl0["array_alt"][:5] = 40.0  # outside good time, before the mount was there
+
+    good = [[20.25, 300.0], [400.0, 590.0]]
+    path = observation(
+        tmp_path / "known.zarr",
+        damage=damage,
+        good_time=good,
+        share=0.002,
+        target="Nebula",
+        run_obs_id=1_000_007,
+        start_s=START,
+        stop_s=START + 600,
+    )
+    (found,) = runs_of(path)
+    np.testing.assert_allclose(found.gti - START, good, atol=1e-6)
+    assert found.dead_time == 0.002
+    assert found.target == ("Nebula", *CRAB)
+    assert to_centre(*found.pointing[1:3], CRAB[0], CRAB[1] + 0.5)[0] < 1e-5
+    assert found.dropped == {"without_pointing": 3}
+    assert np.isfinite(found.columns["pointing_alt"]).all()
+    assert found.notes == ()
+
+
+def test_start_and_end_are_those_of_the_run(tmp_path):
+    path = tmp_path / "run.zarr"
+    observation(path, run_obs_id=1_000_007, start_s=START - 5, stop_s=START + 605)
+    (found,) = runs_of(path)
+    assert (found.start, found.stop) == (START - 5, START + 605)
+    assert found.ontime == pytest.approx(610)
+    assert found.dead_time == 0.0
+
+
+def test_options_come_before_what_the_run_knows(tmp_path):
+    path = observation(tmp_path / "run.zarr", good_time=[[0, 600]], share=0.002)
+    gti = [f"{utc_text(START + 100)}/{utc_text(START + 200)}"]
+    (found,) = runs_of(path, gti=gti, dead_time=0.5, target="Other", ra_deg=83.0, dec_deg=22.0)
+    assert found.ontime == pytest.approx(100, abs=1e-3)
+    assert found.dead_time == 0.5
+    assert found.target == ("Other", 83.0, 22.0)
+
+
+def test_a_run_without_good_time_is_refused(tmp_path):
+    path = observation(tmp_path / "run.zarr", good_time=np.empty((0, 2)))
+    with pytest.raises(AstriError, match=r"has no good time: .*observation\.gti"):
+        runs_of(path)
+
+
+def test_a_store_that_does_not_name_its_target_asks_for_it(tmp_path):
+    path = observation(tmp_path / "nameless.zarr", target=None)
+    with pytest.raises(UsageError, match=r"does not say what was observed: give observation\."):
+        runs_of(path)
+    assert runs_of(path, target="Crab")[0].target == ("Crab", *CRAB)
+
+
+def test_select_tells_what_the_run_lacks(products, tmp_path):
+    """A response for nine telescopes, a run of eight; events without pointing, bad time."""
+
+    def damage(dl0, _):
+        dl0["array_alt"][100:103] = np.nan
+
+    path = observation(
+        tmp_path / "eight.zarr",
+        damage=damage,
+        good_time=[[0, 300]],
+        share=0.001,
+        n_tels=8,
+        simulation_model="A model of the sky",
+    )
+    summary = run(SelectConfig(**products | {"input": str(path)}, output=str(tmp_path / "out")))
+    text = " ".join(summary.warnings)
+    assert "The response is for 9 telescopes, and run 1000007 has 8 (without 9)" in text
+    assert "events of run 1000007 have no pointing" in text
+    assert "are outside its good time" in text
+    assert summary.counts["outside_gti"] > 100
+    assert summary.livetime_s == pytest.approx(0.999 * 300, rel=0.02)
+    from astropy.io import fits
+
+    (events,) = (tmp_path / "out").glob("*_0201_*")
+    head = fits.getheader(events, "EVENTS")
+    assert head["SIMMODEL"].startswith("A model")
+    assert head["STANDIN"] is False
+    assert head["DEADC"] == pytest.approx(0.999)
+    assert head["N_TELS"] == 8
+    (response,) = (tmp_path / "out").glob("*_0502_*")
+    assert fits.getheader(response, 1)["N_TELSIM"] == 9
 
 
 def test_another_level_is_refused(tmp_path):

@@ -134,7 +134,7 @@ def test_runs_lie_in_the_dark_near_the_zenith_angle(horizon):
     assert utc_text(starts[0]).startswith("2026-01-15")
     times = (starts[:, None] + np.linspace(0, config.duration_s, 7)).ravel()
     frame = horizon(SITE, times)
-    crab = SkyCoord(config.ra_deg * u.deg, config.dec_deg * u.deg).transform_to(frame)
+    crab = SkyCoord(*config.place()[1:] * u.deg).transform_to(frame)
     assert np.abs(90 - crab.alt.deg - 20).max() < 4.5
     assert get_sun(frame.obstime).transform_to(frame).alt.deg.max() < -17.5
     fewer = run_starts(ObservationConfig(n_runs=2), SITE, [20.0], 4.5)
