@@ -27,7 +27,7 @@ _SWEEP_FUNCTION = re.compile(r"^(choice|range|glob|sort|shuffle|tag)\(.*\)$")
 
 
 # Options whose values have names of their own (`pipeline.values.n_gammas`); Hydra knows which.
-DICTIONARIES = ("pipeline.values",)
+DICTIONARIES = ("pipeline.values", "pipeline.files")
 
 
 def split(override: str) -> tuple[str, str | None]:

@@ -6,6 +6,7 @@ Relative paths in it are inside the folder of the run; `{name}` stands for a val
 
 import hashlib
 import json
+import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from astri_gpu.errors import AstriError, UsageError
-from astri_gpu.options import did_you_mean
+from astri_gpu.options import did_you_mean, path_list
 from astri_gpu.overrides import quote_path, split
 
 __all__ = [
@@ -31,10 +32,32 @@ __all__ = [
 ]
 
 RECORD = "run.json"
-PATHS = ("input", "output", "model", "train", "cut_file", "cut_files", "response", "cache")
+PATHS = (
+    "input",
+    "output",
+    "model",
+    "train",
+    "cut_file",
+    "cut_files",
+    "response",
+    "cache",
+    "events",
+    "constants",
+    "truth",
+    "search",
+)
 """Options that name files of the run."""
 # Options that say how the work is done, not what comes out.
-INDIFFERENT = ("backend.threads", "batch_size", "debug", "execution", "overwrite", "progress")
+INDIFFERENT = (
+    "backend.threads",
+    "batch_size",
+    "block_mb",
+    "debug",
+    "execution",
+    "overwrite",
+    "progress",
+    "wait_s",
+)
 LEFT_OUT = ("run", "info", "display")  # stages that make nothing that a later step could need
 RUNNING, DONE, FAILED = "running", "done", "failed"
 STALE = "to do again"  # done, but of something that is made again
@@ -74,6 +97,9 @@ class Entry:
     """Relative to the folder of the run."""
     replaces: bool = False
     """Whether the step, not done yet, is to replace an output of other content."""
+    warnings: list[str] = field(default_factory=list)
+    facts: dict[str, str] = field(default_factory=dict)
+    """Key numbers in words, of stages whose summary has them."""
 
     @property
     def done(self) -> bool:
@@ -81,7 +107,12 @@ class Entry:
         return self.state == DONE
 
 
-def make_steps(steps: Sequence[str], values: Mapping[str, Any], folder: Path) -> list[Step]:
+def make_steps(
+    steps: Sequence[str],
+    values: Mapping[str, Any],
+    folder: Path,
+    files: Mapping[str, Any] | None = None,
+) -> list[Step]:
     """Return the steps of a chain, all options checked before anything is done.
 
     Parameters
@@ -92,18 +123,26 @@ def make_steps(steps: Sequence[str], values: Mapping[str, Any], folder: Path) ->
         Name to value.
     folder
         Of the run.
+    files
+        Name to path outside the folder, relative to where the command is typed, for `{name}` too;
+        a path that is not absolute decides by where it is seen from the folder, so that both can
+        move together.
 
     Raises
     ------
     UsageError
-        For a step that cannot be, with its number, or a chain without steps.
+        For a step that cannot be, with its number, a chain without steps, or a path not given.
     """
     if not steps:
         raise UsageError("pipeline.steps is empty: choose a pipeline that has steps.")
+    outside = _outside(files or {}, folder)
+    if both := sorted(set(outside) & set(values)):
+        raise UsageError(f"pipeline.files and pipeline.values both have {both[0]}: rename one.")
+    words = {**values, **{name: _word(paths) for name, paths in outside.items()}}
     made = []
     for number, text in enumerate(steps, start=1):
         try:
-            made.append(_step(number, str(text), values, folder))
+            made.append(_step(number, str(text), words, folder))
         except UsageError as error:
             raise UsageError(f"Step {number} of the pipeline ({text}): {error}") from error
     outputs: dict[Path, int] = {}
@@ -114,6 +153,27 @@ def make_steps(steps: Sequence[str], values: Mapping[str, Any], folder: Path) ->
                 f"{step.output.name}: give them two outputs."
             )
     return made
+
+
+def _outside(files: Mapping[str, Any], folder: Path) -> dict[str, list[str]]:
+    """Return the paths outside the folder as they are seen from it, by name."""
+    found = {}
+    for name, given in files.items():
+        paths = path_list(given, f"pipeline.files.{name}") if given else []
+        if not paths:
+            raise UsageError(
+                f"pipeline.files.{name} is not given: write pipeline.files.{name}=PATH (the "
+                "comment in the file of the pipeline says of what)."
+            )
+        found[name] = [
+            path if os.path.isabs(path) else os.path.relpath(path, folder) for path in paths
+        ]
+    return found
+
+
+def _word(paths: Sequence[str]) -> str:
+    """Return paths as a part of a word of a command."""
+    return shlex.quote(paths[0] if len(paths) == 1 else "[" + ",".join(paths) + "]")
 
 
 def _step(number: int, text: str, values: Mapping[str, Any], folder: Path) -> Step:
@@ -131,8 +191,9 @@ def _step(number: int, text: str, values: Mapping[str, Any], folder: Path) -> St
         known = [name for name in STAGES if name not in LEFT_OUT]
         hint = did_you_mean(stage, known) or f": the stages are {', '.join(known)}"
         raise UsageError(f"'{stage}' is no stage of a chain{hint}")
-    config = compose(stage, list(_overrides(rest, folder)))
-    return Step(number, stage, command, config, _digest(stage, config, folder))
+    places = _Places(folder)
+    config = compose(stage, list(_overrides(rest, places)))
+    return Step(number, stage, command, config, _digest(stage, config, places))
 
 
 def _filled(text: str, values: Mapping[str, Any]) -> str:
@@ -151,7 +212,26 @@ def _filled(text: str, values: Mapping[str, Any]) -> str:
     return re.sub(r"(?<!\$)\{(\w+)\}", value, text)
 
 
-def _overrides(words: Sequence[str], folder: Path) -> Iterator[str]:
+class _Places:
+    """Paths of a step as they are seen from where the command is typed, and from the folder."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._words: dict[str, str] = {}
+
+    def lead(self, word: str) -> str:
+        """Return where a path of the step is."""
+        # As text: `..` behind a folder that is a link would lead elsewhere.
+        place = os.path.normpath(self._folder / word)
+        self._words[place] = os.path.normpath(word)
+        return place
+
+    def word(self, value: str) -> str:
+        """Return a value of an option with the path in it as the step has it."""
+        return self._words.get(value, value.removeprefix(f"{self._folder}/"))
+
+
+def _overrides(words: Sequence[str], places: _Places) -> Iterator[str]:
     """Yield the words of a command in Hydra's grammar, paths led into the folder."""
     paths = []
     for word in words:
@@ -161,29 +241,28 @@ def _overrides(words: Sequence[str], folder: Path) -> Iterator[str]:
         if value is None:
             paths.append(word)
         elif key in PATHS:
-            yield f"{key}={_inside(value, folder)}"
+            yield f"{key}={_inside(value, places)}"
         else:
             yield word
     if paths:
         if any(split(word)[0] == "input" for word in words):
             raise UsageError(f"'{paths[0]}' and input=... both name the input: keep one of them")
         text = paths[0] if len(paths) == 1 else "[" + ",".join(paths) + "]"
-        yield f"input={_inside(text, folder)}"
+        yield f"input={_inside(text, places)}"
 
 
-def _inside(value: str, folder: Path) -> str:
+def _inside(value: str, places: _Places) -> str:
     """Return a path or a [list] of paths, led into the folder, in Hydra's grammar."""
     if value in ("", "null"):
         return value
     if value.startswith("[") and value.endswith("]"):
         parts = [part.strip().strip("'\"") for part in value[1:-1].split(",")]
-        return "[" + ",".join(quote_path(str(folder / part)) for part in parts if part) + "]"
-    return quote_path(str(folder / value))
+        return "[" + ",".join(quote_path(places.lead(part)) for part in parts if part) + "]"
+    return quote_path(places.lead(value))
 
 
-def _digest(stage: str, config: Any, folder: Path) -> str:
+def _digest(stage: str, config: Any, places: _Places) -> str:
     """Return a checksum of what decides the result."""
-    prefix = f"{folder}/"
 
     def plain(value: Any, key: str = "") -> Any:
         if is_dataclass(value) and not isinstance(value, type):
@@ -196,7 +275,7 @@ def _digest(stage: str, config: Any, folder: Path) -> str:
             }
         if isinstance(value, list | tuple):
             return [plain(item) for item in value]
-        return value.removeprefix(prefix) if isinstance(value, str) else value
+        return places.word(value) if isinstance(value, str) else value
 
     text = json.dumps([stage, plain(config)], sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -12,7 +12,18 @@ from astri_gpu.store import fingerprint
 
 __all__ = ["now", "provenance"]
 
-LIBRARIES = ("numpy", "zarr", "zarrs", "eventio", "numba", "jax", "cupy", "astropy", "pyirf")
+LIBRARIES = (
+    "numpy",
+    "zarr",
+    "zarrs",
+    "eventio",
+    "numba",
+    "jax",
+    "cupy",
+    "astropy",
+    "pyirf",
+    "gammapy",
+)
 
 
 def now() -> str:

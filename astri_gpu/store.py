@@ -10,6 +10,7 @@ import json
 import math
 import os
 import shutil
+import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,9 @@ __all__ = [
     "open_store",
 ]
 
+LARGE_BYTES = 16 * 1024**2
+SETTLED_S = 5.0
+_FILE_SUMS: dict[tuple[int, ...], str] = {}
 
 _LOST = (
     "{path} in the store {store} has lost its file {file} (it was removed, or the disk was taken "
@@ -356,8 +360,7 @@ def fingerprint(path: str | Path) -> str:
     path = Path(path)
     try:
         if path.is_file():
-            with path.open("rb") as stream:
-                return "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
+            return _file_sum(path)
         digest = hashlib.sha256()
         files = sorted(entry for entry in path.rglob("*") if entry.is_file())
         for entry in files:
@@ -371,3 +374,21 @@ def fingerprint(path: str | Path) -> str:
     if not files:
         raise AstriError(f"{path} does not exist or is empty: check the name of the input.")
     return "sha256:" + digest.hexdigest()
+
+
+def _file_sum(path: Path) -> str:
+    """Return the checksum of a file; of a large one it is kept, as steps of a chain share inputs.
+
+    Not of one written a moment ago, which may change again within one tick of its time stamp.
+    """
+    state = path.stat()
+    key = (state.st_dev, state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns)
+    if key in _FILE_SUMS:
+        return _FILE_SUMS[key]
+    began = time.time()
+    with path.open("rb") as stream:
+        found = "sha256:" + hashlib.file_digest(stream, "sha256").hexdigest()
+    settled = began - state.st_mtime > SETTLED_S
+    if settled and state.st_size > LARGE_BYTES and path.stat().st_mtime_ns == state.st_mtime_ns:
+        _FILE_SUMS[key] = found
+    return found

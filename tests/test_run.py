@@ -1,11 +1,11 @@
-"""The stage `run`: chains of steps, what is done again and what is not, and the whole chain."""
+"""The stage `run`: chains of steps, what is done again and what is not, the page of a run."""
 
 import copy
 import json
+import logging
 from pathlib import Path
 from types import SimpleNamespace
 
-import numpy as np
 import pytest
 
 import astri_gpu.config
@@ -128,7 +128,7 @@ def test_a_run_its_record_and_a_second_run(stages, capsys):
     assert [entry["outputs"] for entry in record["steps"]][:2] == [["dl0.zarr"], ["dl2.zarr"]]
     assert record["steps"][1]["summary"] == "process: all of dl2.zarr"
     assert sorted(path.name for path in folder.iterdir()) == sorted(
-        ["dl0.zarr", "dl2.zarr", "forests.skops", "cuts.fits", "run.json"]
+        ["dl0.zarr", "dl2.zarr", "forests.skops", "cuts.fits", "run.json", "run.html"]
     )
     stages.calls.clear()
     again = stage.run(config(folder))
@@ -246,6 +246,85 @@ def test_folders_that_are_not_ours(tmp_path, stages):
     assert not stages.calls
 
 
+OUTSIDE = ["process {raw} output=dl2.zarr", "train input=[dl2.zarr,{first}/b.zarr] output=f.skops"]
+
+
+def test_files_outside_the_folder_are_seen_from_where_the_command_is_typed(tmp_path, stages):
+    files = {"raw": "my data/raw", "first": "first"}
+    one, two = pipeline.make_steps(OUTSIDE, {}, Path("runs/night1"), files)
+    assert one.config.inputs() == ["my data/raw"]
+    assert one.command == "process '../../my data/raw' output=dl2.zarr"
+    assert two.config.inputs() == ["runs/night1/dl2.zarr", "first/b.zarr"]
+    here = [one.digest, two.digest]
+    # The same from another place, by the full name of the folder, and for all of it elsewhere.
+    up = {name: f"../{path}" for name, path in files.items()}
+    moved = {name: tmp_path / path for name, path in files.items()}
+    assert moved["raw"].is_absolute()
+    for folder, given in (
+        (Path("../runs/night1"), up),
+        (tmp_path / "runs/night1", files),
+    ):
+        steps = pipeline.make_steps(OUTSIDE, {}, folder, given)
+        assert [step.digest for step in steps] == here
+    (absolute, _) = pipeline.make_steps(OUTSIDE, {}, Path("runs/night1"), moved)
+    assert absolute.config.inputs() == [str(moved["raw"])]
+    (several,) = pipeline.make_steps(
+        ["process {raw} output=x"], {}, Path("out"), {"raw": ["a", "b"]}
+    )
+    assert several.config.inputs() == ["a", "b"]
+
+
+@pytest.mark.parametrize(
+    ("files", "text"),
+    [
+        ({"raw": "", "first": "x"}, r"pipeline.files.raw is not given: write .*raw=PATH"),
+        ({"raw": None, "first": "x"}, r"pipeline.files.raw is not given"),
+        ({"raw": "x"}, r"\{first\} is no value"),
+        ({"raw": "x", "first": "x", "n": "y"}, "both have n"),
+    ],
+)
+def test_files_that_are_not_given_are_asked_for(files, text, tmp_path):
+    with pytest.raises(UsageError, match=text):
+        pipeline.make_steps(OUTSIDE, {"n": 1}, tmp_path, files)
+
+
+def test_the_page_of_a_run(stages, monkeypatch):
+    folder = Path("out")
+    made = stage.import_module
+
+    def other(name):
+        module = made(name)
+        run = module.run
+
+        def told(options):
+            summary = run(options)
+            logging.getLogger("astri_gpu.some").warning("clock of telescope %d <jumps>", 4)
+            logging.getLogger("astri_gpu.some").info("nothing")
+            if module.name == "train":
+                Path(options.output).with_name("forests_x.png").touch()
+                summary.facts = {"packets lost": "3 of 7 & counting"}
+                summary.warnings = ("one file is missing", "clock of telescope 4 <jumps>")
+            return summary
+
+        module.run = told
+        return module
+
+    monkeypatch.setattr(stage, "import_module", other)
+    stages.fail = "check"
+    with pytest.raises(AstriError, match="step 4"):
+        stage.run(config(folder))
+    text = (folder / "run.html").read_text()
+    assert "3 of 5 steps done" in text
+    assert "Step check failed: the disk is full" in text
+    assert "3 of 7 &amp; counting" in text
+    assert text.count("clock of telescope 4 &lt;jumps&gt;") == 3  # train tells it twice
+    assert 'src="forests_x.png"' in text
+    entries = pipeline.read_record(folder)
+    assert entries[2].warnings == ["clock of telescope 4 <jumps>", "one file is missing"]
+    assert entries[2].facts == {"packets lost": "3 of 7 & counting"}
+    assert "http" not in text
+
+
 def test_options_that_the_chain_relies_on():
     found = {
         spec.key
@@ -263,10 +342,11 @@ def test_options_that_the_chain_relies_on():
 @pytest.mark.parametrize("name", group_files("pipeline"))
 def test_chains_of_the_package_can_be(name, tmp_path):
     chain = compose("run", [f"pipeline={name}", "output=x"]).pipeline
-    steps = pipeline.make_steps(chain.steps, chain.values, tmp_path)
-    assert steps[-1].stage == "report"
+    files = {file: f"/data/{file}" for file in chain.files}
+    steps = pipeline.make_steps(chain.steps, chain.values, tmp_path, files)
+    assert steps[-1].stage in ("report", "provenance")
     assert chain.title
-    for value in chain.values:  # none is left over
+    for value in (*chain.values, *chain.files):  # none is left over
         assert any(f"{{{value}}}" in step for step in chain.steps), value
 
 
@@ -279,32 +359,3 @@ def test_values_on_the_command_line(tmp_path, capsys):
     assert main([*words, "pipeline.values=77"]) == 2
     assert main([*words, "pipeline.values.n_gammas=many"]) == 2
     assert "n_showers is 'many'" in capsys.readouterr().err
-
-
-def test_from_nothing_to_sensitivity_and_an_observation(tmp_path, capsys):
-    """The whole chain: the result of the package in small."""
-    folder = tmp_path / "chain"
-    assert main(["run", "pipeline=draft", f"output={folder}", "progress=false"]) == 0
-    told = capsys.readouterr().out
-    assert "[16/16] astri-gpu report" in told
-    assert "nothing found (GADF v0.3)" in told
-
-    from astropy.table import QTable
-
-    curves = {path.name: QTable.read(path) for path in (folder / "irf").glob("*.ecsv")}
-    flux = curves["sensitivity.ecsv"]["flux_e2"].to_value("erg s-1 cm-2")
-    assert np.isfinite(flux).any()
-    assert {"cc01.irf2.fits.gz", "cc02.irf2.fits.gz", "cc03.irf2.fits.gz"} <= {
-        path.name for path in (folder / "irf").iterdir()
-    }
-    assert (folder / "report" / "report.html").exists()
-
-    gammapy = pytest.importorskip("gammapy.data")
-    store = gammapy.DataStore.from_dir(folder / "dl3")
-    (observation,) = store.get_observations()
-    assert len(observation.events.table) > 0
-    assert observation.available_irfs == ["aeff", "edisp", "psf", "bkg"]
-    assert observation.aeff.quantity.max().to_value("m2") > 1e4
-
-    assert main(["run", "pipeline=draft", f"output={folder}", "progress=false"]) == 0
-    assert "run: 0 steps, 16 done before" in capsys.readouterr().out

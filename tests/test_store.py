@@ -422,3 +422,15 @@ def test_shards_are_those_of_zarr(tmp_path):
             # Their order in a shard is free; bytes in all and index are of one size.
             assert file.stat().st_size == (tmp_path / "b.zarr" / inside).stat().st_size
     np.testing.assert_array_equal(array[...], written["adc"])
+
+
+def test_the_checksum_of_a_large_file_is_kept_until_it_changes(tmp_path):
+    path = tmp_path / "large.raw"
+    sums = []
+    for text in (b"one", b"two", b"two"):
+        with path.open("wb") as stream:
+            stream.write(text)
+            stream.truncate(17 * 1024**2)
+        os.utime(path, (1, 1))  # as if it had been there for long
+        sums += [fingerprint(path), fingerprint(path)]
+    assert sums[0] == sums[1] != sums[2] == sums[3] == sums[4] == sums[5]

@@ -17,6 +17,7 @@ from astri_gpu.io.astri_fits_instrument import write_telescopes
 from astri_gpu.io.astri_fits_rows import event_blocks, image_blocks
 from astri_gpu.io.astri_fits_truth import SHOWER, write_extra, write_truth
 from astri_gpu.io.ctapipe_export import ExportSummary
+from astri_gpu.lineage.cards import step_cards
 from astri_gpu.output_folder import whole_folder
 from astri_gpu.progress import Progress
 from astri_gpu.provenance import now, provenance
@@ -224,7 +225,7 @@ class _Export:
         write_extra(writer, self._store, self._layout, self._level, self._record, more)
         writer.write_list()
         keywords = self._keywords(table, tel_id)
-        writer.keywords(keywords)
+        writer.keywords(keywords | step_cards(self._record))
         writer.keywords(keywords, model.EVENTS)
         writer.history(self._history())
 

@@ -8,7 +8,6 @@ them leave alone. The background against the offset (BKG_2D) is in the file inst
 is asked for: of two tables of a kind gammapy takes the first and complains.
 """
 
-import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,10 +18,11 @@ from numpy.typing import NDArray
 
 from astri_gpu import __version__
 from astri_gpu.errors import AstriError, UsageError
+from astri_gpu.lineage.cards import step_cards
 from astri_gpu.output_file import whole_file
 from astri_gpu.responses.irf import Irf
 
-__all__ = ["gadf_keywords", "history_lines", "irf_tables", "write_irf"]
+__all__ = ["gadf_keywords", "irf_tables", "write_irf"]
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +36,6 @@ GADF = {
     ),
     "HDUVERS": ("0.3", "its version"),
 }
-HISTORY_LENGTH = 70  # characters of a card
 CARD_LENGTH = 64  # characters of a text and its comment
 RATE_UNIT = "s-1 MeV-1 sr-1"
 
@@ -111,9 +110,7 @@ def write_irf(
     for name, given in (keywords or {}).items():
         common[name] = given if isinstance(given, tuple) else (given, "")
     primary = fits.PrimaryHDU()
-    _write_keywords(primary.header, common)
-    for line in history_lines(irf.meta):
-        primary.header.add_history(line)
+    _write_keywords(primary.header, common | step_cards(irf.meta.get("provenance")))
     hdus = [primary, *(_hdu(table, irf.point_like, common) for table in tables)]
     with whole_file(path, overwrite=overwrite) as unfinished:
         fits.HDUList(hdus).writeto(unfinished, checksum=True)
@@ -273,14 +270,6 @@ def gadf_keywords(event_class: str, meta: Mapping[str, Any]) -> dict[str, Any]:
     if meta.get("simulation_model"):
         keywords["SIMMODEL"] = (str(meta["simulation_model"]), "")
     return keywords
-
-
-def history_lines(meta: Mapping[str, Any]) -> list[str]:
-    """Return the provenance of a product as HISTORY cards: JSON in pieces of 70 characters."""
-    if not meta.get("provenance"):
-        return []
-    text = json.dumps({"provenance": meta["provenance"]}, default=str)
-    return [text[at : at + HISTORY_LENGTH] for at in range(0, len(text), HISTORY_LENGTH)]
 
 
 def _write_keywords(header: Any, keywords: Mapping[str, Any]) -> None:

@@ -194,15 +194,15 @@ def _keywords(
 
 
 def _describe(header: Any, meta: Mapping[str, Any], binning: BinningConfig) -> None:
-    from astri_gpu.responses.gadf_write import history_lines
+    from astri_gpu.lineage.cards import step_cards
 
     header["IRF2VERS"] = (VERSION, "version of this format")
     header["COMMENT"] = "IRF2: responses in fine bins against zenith and azimuth angle."
     header["COMMENT"] = "HDUs 1 to 5 are laid out as in A-SciSoft; all others are of astri_gpu."
     header["COMMENT"] = "Axes ZD and AZ hold the bins of A-SciSoft's grid that were simulated."
     header["COMMENT"] = "binning: " + json.dumps(asdict(binning))
-    for line in history_lines(json_ready(dict(meta))):
-        header.add_history(line)
+    for name, card in step_cards(meta.get("provenance")).items():
+        header[name] = card
 
 
 def _hdu(table: Table) -> Any:

@@ -16,6 +16,7 @@ import numpy as np
 
 from astri_gpu.errors import AstriError
 from astri_gpu.io.ctapipe_model_dl2 import CLASSIFIER, ENERGY
+from astri_gpu.lineage.cards import step_cards
 from astri_gpu.output_file import whole_file
 from astri_gpu.selection.cuts import Cuts
 from astri_gpu.store_disk import json_ready
@@ -75,7 +76,10 @@ def fill_cut_file(path: Path, cuts: Cuts) -> None:
     """Write cuts into a file of `astri_gpu.output_file.whole_file`."""
     from astropy.io import fits
 
-    hdus = fits.HDUList([fits.PrimaryHDU(), *_exchanged(cuts), _class_cuts(cuts), _meta(cuts)])
+    primary = fits.PrimaryHDU()
+    for name, card in step_cards(cuts.meta.get("provenance")).items():
+        primary.header[name] = card
+    hdus = fits.HDUList([primary, *_exchanged(cuts), _class_cuts(cuts), _meta(cuts)])
     hdus.writeto(path, checksum=True)
 
 

@@ -1,6 +1,7 @@
 """The stage `run`: a chain of stages in one folder, that goes on where it was stopped."""
 
 import fcntl
+import logging
 import os
 import sys
 import time
@@ -23,6 +24,7 @@ from astri_gpu.pipeline import (
     read_record,
     write_record,
 )
+from astri_gpu.pipeline_page import PAGE, write_page
 from astri_gpu.stages.outcome import counted
 
 if TYPE_CHECKING:
@@ -31,10 +33,11 @@ if TYPE_CHECKING:
 __all__ = ["Summary", "run"]
 
 # Stages that leave alone what is finished of their output, and do the rest.
-RESUMING = ("simulate", "ingest", "process", "reconstruct")
+RESUMING = ("simulate", "preprocess", "ingest", "process", "reconstruct")
 # Stages whose output is for people, not for the next step.
-PRODUCTS = ("optimize", "irf", "select", "report", "sweep-report", "export")
+PRODUCTS = ("optimize", "irf", "select", "science", "report", "sweep-report", "export")
 PIPE_WIDTH = 120  # characters where there is no terminal
+N_WARNINGS = 50  # of a step that are recorded
 
 
 @dataclass(frozen=True)
@@ -62,9 +65,10 @@ class Summary:
 def run(config: "RunConfig") -> Summary | None:
     """Do the steps of a pipeline that an earlier run of it has not done.
 
-    After each step `run.json` says what it was, its options (as a checksum), seconds, summary line
-    and outputs. A step is left out when the record says that it is done, with the same options,
-    and its outputs are there.
+    After each step `run.json` says what it was, its options (as a checksum), seconds, summary line,
+    warnings and outputs, and `run.html` shows it (of summaries that have `facts`, a mapping of
+    names to texts, as key numbers). A step is left out when the record says that it is done, with
+    the same options, and its outputs are there.
 
     Returns
     -------
@@ -81,7 +85,8 @@ def run(config: "RunConfig") -> Summary | None:
     """
     clock = time.perf_counter()
     folder = Path(config.output)
-    steps = make_steps(config.pipeline.steps, config.pipeline.values, folder)
+    chain = config.pipeline
+    steps = make_steps(chain.steps, chain.values, folder, chain.files)
     entries = read_record(folder)
     n_wanted = _last(steps, config.until)
     first = _first_to_do(steps, entries, folder, config.overwrite)
@@ -112,7 +117,7 @@ def run(config: "RunConfig") -> Summary | None:
                     "on with this one]"
                 ) from error
             finally:
-                write_record(folder, config.pipeline.title, entries)
+                _record(folder, config, entries, len(steps))
     done = entries[: max(n_wanted, first)]
     _show(steps, done, folder)
     return Summary(
@@ -123,6 +128,12 @@ def run(config: "RunConfig") -> Summary | None:
         n_left=len(steps) - max(n_wanted, first),
         seconds=time.perf_counter() - clock,
     )
+
+
+def _record(folder: Path, config: "RunConfig", entries: Sequence[Entry], n_steps: int) -> None:
+    """Write the record and the page of the run."""
+    write_record(folder, config.pipeline.title, entries)
+    write_page(folder, config.pipeline.title, entries, n_steps)
 
 
 def _last(steps: Sequence[Step], until: str | None) -> int:
@@ -205,8 +216,17 @@ def _do(step: Step, entry: Entry, folder: Path) -> None:
     """Do a step and note what became of it."""
     started = time.perf_counter()
     module = import_module(f"astri_gpu.stages.{step.stage.replace('-', '_')}")
-    line = getattr(module.run(step.config), "line", None) or ""
-    entry.seconds = round(time.perf_counter() - started, 3)
+    with _heard() as heard:
+        try:
+            summary = module.run(step.config)
+        finally:
+            entry.seconds = round(time.perf_counter() - started, 3)
+            entry.warnings = heard[:N_WARNINGS]
+    told = [str(text) for text in getattr(summary, "warnings", None) or ()]
+    entry.warnings = list(dict.fromkeys([*heard, *told]))[:N_WARNINGS]
+    facts = getattr(summary, "facts", None) or {}
+    entry.facts = {str(name): str(fact) for name, fact in facts.items()}
+    line = getattr(summary, "line", None) or ""
     entry.summary = line.replace(f"{folder}/", "")
     if step.output is not None:
         try:
@@ -215,6 +235,20 @@ def _do(step: Step, entry: Entry, folder: Path) -> None:
             entry.outputs = [str(step.output)]
     entry.state, entry.replaces = DONE, False
     print(f"{entry.summary} [{entry.seconds:.1f} s]", flush=True)
+
+
+@contextmanager
+def _heard() -> Iterator[list[str]]:
+    """A context that gives the list of warnings that are logged in it."""
+    heard: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: heard.append(record.getMessage())  # type: ignore[method-assign]
+    logger = logging.getLogger("astri_gpu")
+    logger.addHandler(handler)
+    try:
+        yield heard
+    finally:
+        logger.removeHandler(handler)
 
 
 def _announce(steps: Sequence[Step], first: int, n_wanted: int) -> None:
@@ -251,4 +285,4 @@ def _show(steps: Sequence[Step], entries: Sequence[Entry], folder: Path) -> None
     ]
     if products:
         print("to look at: " + ", ".join(products))
-    print(f"record: {folder / RECORD}", flush=True)
+    print(f"record: {folder / RECORD}, page: {folder / PAGE}", flush=True)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from astri_gpu.dl3.check import check_file
 from astri_gpu.errors import AstriError, UsageError
+from astri_gpu.lineage.cards import record_of_header
 from astri_gpu.responses.gadf_read import read_irf
 from astri_gpu.responses.gadf_write import write_irf
 from tests.made_responses import gammapy_part, made_edges, made_irf
@@ -23,7 +24,10 @@ ORDER = ["EFFECTIVE AREA", "POINT SPREAD FUNCTION", "ENERGY DISPERSION", "BACKGR
 @pytest.fixture(scope="module")
 def irf():
     """Return a full-enclosure response in few bins."""
-    meta = {"provenance": {"stage": "irf", "x": "é" * 99}, "simulation_model": MODEL}
+    meta = {
+        "provenance": {"stage": "irf", "config": {"x": "é" * 99}, "inputs": []},
+        "simulation_model": MODEL,
+    }
     return made_irf(20.0, 180.0, edges=made_edges(12, 5), **meta)
 
 
@@ -107,7 +111,7 @@ def test_the_words_of_gadf(written, irf):
             assert (header["LO_THRES"], header["HI_THRES"]) == (0.3, 100.0)
             assert (header["OBS_ID"], header["TELESCOP"]) == (7, "OTHER")
             assert len(hdu.data) == 1
-        assert "provenance" in "".join(file[0].header["HISTORY"])
+        assert record_of_header(file[0].header) == irf.meta["provenance"]
         errors = file["EFFECTIVE AREA"].data["EFFAREA_ERR"][0].T
         np.testing.assert_allclose(errors, irf.effective_area_error, rtol=1e-6)
         np.testing.assert_allclose(file["EFFECTIVE AREA"].data["N_EVENTS"][0].T, irf.n_events)
