@@ -158,9 +158,14 @@ def _ours_reads(path: Path) -> None:
     from astri_gpu.io.fits_bulk import MappedTable
 
     with MappedTable(path) as table:
+        held = {
+            name: np.empty((min(BLOCK_ROWS, table.n_rows), *column.shape), column.dtype)
+            for name, column in table.columns.items()
+        }
         for start in range(0, table.n_rows, BLOCK_ROWS):
-            for name in table.columns:
-                table.read(name, slice(start, start + BLOCK_ROWS))
+            stop = min(start + BLOCK_ROWS, table.n_rows)
+            for name, out in held.items():
+                table.read(name, slice(start, stop), out=out[: stop - start])
 
 
 def _fitsio_reads(path: Path) -> None:
