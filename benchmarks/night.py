@@ -209,6 +209,7 @@ def _draw(folder: Path, results: Table, path: Path) -> None:
         sed.plot(line, injected, color=CAMERA_COLOURS[1], label="injected")
         sed.set(xscale="log", yscale="log", xlabel="energy  [TeV]", title="spectrum")
         sed.set_ylabel("E² dN/dE  [erg cm⁻² s⁻¹]")
+        sed.set_ylim(0.2 * injected.min(), 5 * injected.max())  # an error may reach down to 0
         sed.legend(frameon=False)
         figure.savefig(path, dpi=130)
 
