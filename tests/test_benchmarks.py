@@ -259,3 +259,27 @@ def test_shards_that_are_not_full_cannot_be_linked(benchmarks, tmp_path):
     images.write_store(tmp_path / "short.zarr", 4160, pool=images.make_events(4160))
     with pytest.raises(ValueError, match="4160 rows do not fill shards of 4096"):
         runs.lengthened(tmp_path / "short.zarr", tmp_path / "long.zarr", 2)
+
+
+def test_row_of_the_packets(benchmarks):
+    rows, row = benchmarks("rows"), benchmarks("row")
+    (chosen,) = (entry for entry in rows.ROWS if entry.name == "preprocess")
+    entry = row.outcome(chosen, row.Settings(quick=True))
+    assert entry["status"] == "measured", entry
+    assert entry["unit"] == "MB/s"
+    assert entry["rate"] > 0
+
+
+def test_amplitude_is_compared_where_the_index_has_no_part_in_it(benchmarks):
+    true, n = (2e-11, 2.5), 20_000
+    # Flux at 3 TeV and index vary on their own, by 5 % and 0.1.
+    rng = np.random.default_rng(1)
+    index = true[1] + 0.1 * rng.standard_normal(n)
+    flux = true[0] * 3.0 ** -true[1] * (1 + 0.05 * rng.standard_normal(n))
+    covariance = np.cov(flux * 3.0**index, index)
+    found = benchmarks("night").compared(*true, covariance, true)
+    assert found["energy_tev"] == pytest.approx(3.0, rel=0.05)
+    assert found["ratio"] == pytest.approx(1.0)
+    assert found["ratio_error"] == pytest.approx(0.05, rel=0.05)
+    assert found["index_error"] == pytest.approx(0.1, rel=0.05)
+    assert found["pull"] == found["index_pull"] == 0.0
