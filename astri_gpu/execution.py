@@ -9,6 +9,7 @@ import importlib.util
 import multiprocessing
 import os
 import subprocess
+import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Sequence
@@ -78,7 +79,10 @@ class Share:
     def take(self) -> None:
         """Set the environment of this process, before it imports what computes."""
         if self.threads:
-            os.environ.update(dict.fromkeys(THREAD_VARIABLES, str(self.threads)))
+            # Numba fails when its variable changes after its threads have begun.
+            late = {"NUMBA_NUM_THREADS"} if "numba" in sys.modules else set()
+            names = [name for name in THREAD_VARIABLES if name not in late]
+            os.environ.update(dict.fromkeys(names, str(self.threads)))
         if self.device is not None:
             os.environ["CUDA_VISIBLE_DEVICES"] = self.device
         if self.device_is_shared:

@@ -10,6 +10,7 @@ import fcntl
 import logging
 import os
 import shutil
+import time
 from pathlib import Path
 
 from astri_gpu.errors import OutputBusy
@@ -21,6 +22,7 @@ logger = logging.getLogger(__name__)
 # What flock answers where there are no locks on folders (NFS says EBADF), or none at all.
 NO_LOCKS = (errno.EBADF, errno.EINVAL, errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
 ATTEMPTS = 16  # at a lock whose holder ends at that very moment
+CLEARINGS, WAIT_S = 6, 0.02  # of a folder that is written while it is removed
 
 
 class OutputLock:
@@ -78,10 +80,15 @@ class OutputLock:
         """Remove the folder if it is still there under its name, and give the lock back."""
         if self._folder < 0:
             return
-        if self.holds():
-            shutil.rmtree(self.partial, ignore_errors=True)
-        else:
-            self._clear_stray()
+        for attempt in range(CLEARINGS):
+            time.sleep(WAIT_S * attempt)
+            if self.holds():
+                shutil.rmtree(self.partial, ignore_errors=True)
+            else:
+                self._clear_stray()
+            # A write of ours that was on its way makes its folders again.
+            if not self.partial.exists():
+                break
         self._close()
 
     def _flock(self) -> None:

@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import numba  # noqa: F401  before a test changes how many threads it would have
 import numpy as np
 import pytest
 

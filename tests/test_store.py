@@ -434,3 +434,24 @@ def test_the_checksum_of_a_large_file_is_kept_until_it_changes(tmp_path):
         os.utime(path, (1, 1))  # as if it had been there for long
         sums += [fingerprint(path), fingerprint(path)]
     assert sums[0] == sums[1] != sums[2] == sums[3] == sums[4] == sums[5]
+
+
+def test_a_folder_that_is_written_while_it_is_removed_goes_too(tmp_path, monkeypatch):
+    import shutil
+
+    from astri_gpu.store_lock import OutputLock
+
+    remove, late = shutil.rmtree, [True, True]
+
+    def rmtree(path, **options):
+        remove(path, **options)
+        if late:  # a write that was on its way
+            late.pop()
+            (path / "dl1").mkdir(parents=True)
+
+    lock = OutputLock(tmp_path / "out.zarr")
+    lock.acquire()
+    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    lock.release()
+    assert not late
+    assert list(tmp_path.iterdir()) == []
